@@ -1,0 +1,66 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup test check demo format lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV = $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+GET_UV = { test -x "$(UV)" || $(PIP) install --quiet uv; }
+# The first interpreter here that is new enough.
+PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+TEST_SETTINGS := DJANGO_SETTINGS_MODULE=tests.settings
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## Install everything into .venv
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Allegro needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Could not create $(VENV); Debian and Ubuntu need the package python3-venv." >&2; exit 1; }
+
+# An index that only pip's own configuration names is out of uv's sight: pip is the fallback.
+$(STAMP): requirements.txt requirements-dev.txt | $(BIN)/python
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(VENV) has a Python older than 3.11; run: make clean setup" >&2; exit 1; }
+	$(GET_UV) && $(UV) pip sync --quiet --python $(BIN)/python requirements-dev.txt || \
+	  $(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+test: setup ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" narrows them
+	DATABASE_URL= $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Lint, format, types, import rules, migrations, compiled requirements
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+	$(TEST_SETTINGS) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(TEST_SETTINGS) $(BIN)/python manage.py check
+	$(BIN)/python -m pytest -q tests/test_tooling.py -k requirements
+
+demo: setup .env ## Run the whole product on this machine
+	$(BIN)/python manage.py demo
+
+.env: | $(STAMP)
+	@umask 077 && $(BIN)/python -m allegro.new_env > .env.new || { rm -f .env.new; exit 1; }
+	@mv .env.new .env
+
+format: setup ## Rewrite the code to the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## Compile pyproject.toml into the requirements files
+	@$(GET_UV)
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+clean: ## Remove .venv and what the tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,19 @@
+from django.contrib import admin
+from django.urls import path, re_path
+
+from fulfillment import views as fulfillment
+from purchases import views as purchases
+from tenants import views as tenants
+
+admin.site.site_header = admin.site.site_title = "Allegro"
+
+urlpatterns = [
+    # Both spellings: Stripe takes a redirect for a failed delivery.
+    re_path(r"^api/webhooks/stripe/?$", fulfillment.stripe_webhook),
+    path("api/purchases/exchange", fulfillment.TokenExchange.as_view()),
+    path("api/entitlements", purchases.MemberEntitlements.as_view()),
+    path("api/members/token/refresh", purchases.TokenRefresh.as_view()),
+    path(".well-known/jwks.json", tenants.jwks),
+    path(".well-known/openid-configuration", tenants.openid_configuration),
+    path("admin/", admin.site.urls),
+]

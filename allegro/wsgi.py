@@ -1,0 +1,46 @@
+"""The WSGI application, for `gunicorn allegro.wsgi:application`."""
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.wsgi import get_wsgi_application
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+# One byte more than the largest body that any view reads, so that a view can tell.
+MAX_CHUNKED_BODY = 1024 * 1024 + 1
+
+
+def with_chunked_bodies(application: Application) -> Application:
+    """Let Django see the body of a request with `Transfer-Encoding: chunked`.
+
+    Django reads `CONTENT_LENGTH` bytes and takes a missing length for zero, so a proxy that
+    chunks would make every signature wrong. The server has already undone the chunks when it
+    sets `wsgi.input_terminated` (PEP 3333 leaves that to an extension).
+    """
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ.get("wsgi.input_terminated") and not environ.get("CONTENT_LENGTH"):
+            body = environ["wsgi.input"].read(MAX_CHUNKED_BODY)
+            environ["wsgi.input"] = io.BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(len(body))
+        return application(environ, start_response)
+
+    return wrapped
+
+
+def refuse_to_start_misconfigured() -> None:
+    """Raise on any failed system check: `gunicorn`, unlike `runserver`, runs none by itself."""
+    serious = [check for check in run_checks() if check.is_serious()]
+    if serious and not settings.DEBUG:
+        raise ImproperlyConfigured("\n".join(map(str, serious)))
+
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "allegro.settings")
+application = with_chunked_bodies(get_wsgi_application())
+refuse_to_start_misconfigured()

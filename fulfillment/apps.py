@@ -1,0 +1,11 @@
+from importlib import import_module
+
+from django.apps import AppConfig
+
+
+class FulfillmentConfig(AppConfig):
+    name = "fulfillment"
+
+    def ready(self) -> None:
+        # Importing it registers the checks, which need the settings to be there.
+        import_module("fulfillment.checks")

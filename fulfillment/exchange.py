@@ -1,0 +1,173 @@
+"""The member comes back: the return-page token for a purchase and a signed-in session."""
+
+import hmac
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+
+from fulfillment import gateway
+from fulfillment.errors import InvalidToken, TokenExpired, TokenUsed
+from fulfillment.facts import CheckoutSession, Malformed
+from fulfillment.models import Checkout
+from fulfillment.outcomes import Held, Ignored
+from fulfillment.recording import Origin, record_checkout, record_expiry
+from purchases import access
+from purchases.models import Purchase
+from purchases.serializers import EntitlementSerializer, PurchaseSerializer
+from tenants import tokens
+from tenants.keys import sha256
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
+
+# How long after the session at Stripe has ended the token is good.
+TOKEN_LIFETIME = timedelta(hours=24)
+# In which a repeat gets the same answer: the first one may have been lost on the way.
+GRACE = timedelta(minutes=2)
+# Seconds after which the browser should ask again.
+PAYMENT_UNDER_WAY = 2
+BANK_DEBIT_UNDER_WAY = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+
+
+def exchange_token(tenant: Tenant, *, token: str, verifier: str) -> Answer:
+    """Fulfill the purchase if nobody has yet, and sign its buyer in.
+
+    Whoever has the token may have read it in the tenant's Stripe account, so it proves nothing
+    about who they are without the verifier that the browser made and kept. Raises `InvalidToken`,
+    `TokenUsed`, `TokenExpired` or `StripeUnavailable`; the last leaves the token as it was.
+    """
+    checkout = (
+        Checkout.objects.select_related("tenant", "purchase")
+        .filter(tenant=tenant, token_sha256=sha256(token), package=None)
+        .first()
+    )
+    if checkout is None:
+        raise InvalidToken
+    _check_usable(checkout)
+    # Before the verifier: somebody paid, and gets it, in whichever browser they came back.
+    if not _is_fulfilled(checkout):
+        _catch_up(checkout)
+    if checkout.verifier_sha256 and not hmac.compare_digest(
+        checkout.verifier_sha256, sha256(verifier)
+    ):
+        raise InvalidToken
+    if _is_fulfilled(checkout):
+        return _sign_in(checkout, token)
+    if checkout.status == Checkout.Status.OPEN:
+        return _processing(PAYMENT_UNDER_WAY)
+    if checkout.status == Checkout.Status.COMPLETE:
+        return _processing(BANK_DEBIT_UNDER_WAY)
+    reason = "expired" if checkout.status == Checkout.Status.EXPIRED else "payment_failed"
+    return Answer(200, {"status": "failed", "reason": reason})
+
+
+def _check_usable(checkout: Checkout) -> None:
+    now = timezone.now()
+    if checkout.exchanged_at and now >= checkout.exchanged_at + GRACE:
+        raise TokenUsed
+    if now >= checkout.expires_at + TOKEN_LIFETIME:
+        raise TokenExpired
+
+
+def _is_fulfilled(checkout: Checkout) -> bool:
+    return checkout.purchase is not None and checkout.purchase.fulfilled_at is not None
+
+
+def _processing(seconds: int) -> Answer:
+    return Answer(202, {"status": "processing", "retry_after": seconds})
+
+
+def _catch_up(checkout: Checkout) -> None:
+    """Ask Stripe how the session stands, and record it as a webhook would have."""
+    if not checkout.stripe_session_id or checkout.status in Checkout.FINAL:
+        return
+    answer = gateway.retrieve_session(checkout.stripe_session_id, account_id=checkout.account_id)
+    origin = Origin(
+        account_id=checkout.account_id,
+        livemode=checkout.livemode,
+        channel=Purchase.Channel.EXCHANGE,
+    )
+    try:
+        session = CheckoutSession.parse(answer)
+        with transaction.atomic():
+            if session.status == "expired":
+                record_expiry(session, origin=origin)
+            elif session.status == "complete":
+                record_checkout(session, origin=origin)
+    except Malformed as error:
+        raise gateway.StripeUnavailable from error
+    except (Held, Ignored) as verdict:
+        # For an operator to look at; to the buyer it is still under way.
+        logger.warning(
+            "exchange_held", checkout=str(checkout.id), outcome=verdict.code, reason=str(verdict)
+        )
+    checkout.refresh_from_db()
+
+
+def _sign_in(checkout: Checkout, token: str) -> Answer:
+    purchase = checkout.purchase
+    assert purchase is not None
+    assert purchase.member is not None
+    with transaction.atomic():
+        # Locked, so that of two tabs one opens the session and the other gets the same one.
+        locked = Checkout.objects.select_for_update().get(pk=checkout.pk)
+        _check_usable(locked)
+        refresh_token = _refresh_token_for(token)
+        if locked.member_session is None:
+            locked.member_session = tokens.open_session(
+                purchase.member,
+                authenticated=_is_proven(locked, purchase),
+                purchase_id=purchase.id,
+                refresh_token=refresh_token,
+            )
+            locked.exchanged_at = timezone.now()
+            locked.save(update_fields=["member_session", "exchanged_at"])
+    return Answer(200, _completed(locked, purchase, refresh_token))
+
+
+def _refresh_token_for(token: str) -> str:
+    # Derived, so that a repeat gets the same one though only its hash is stored; keyed with
+    # SECRET_KEY, so that the token alone leads nowhere.
+    digest = salted_hmac("allegro.fulfillment.exchange", token, algorithm="sha512").digest()
+    return tokens.new_refresh_token(uuid.UUID(bytes=digest[:16]), digest[16:48].hex())
+
+
+def _is_proven(checkout: Checkout, purchase: Purchase) -> bool:
+    """Whether the browser that came back is the member's.
+
+    It is the one that started the checkout (it has the verifier), and either that was signed in
+    or nobody had the e-mail before; an e-mail typed at Stripe proves nothing by itself.
+    """
+    is_same_browser = checkout.verifier_sha256 != ""
+    return is_same_browser and (checkout.member_id is not None or purchase.member_is_new)
+
+
+def _completed(checkout: Checkout, purchase: Purchase, refresh_token: str) -> dict[str, Any]:
+    session = checkout.member_session
+    assert session is not None
+    entitlements = access.entitlements_of(session)
+    member = session.member
+    return {
+        "status": "completed",
+        **access.token_fields(session, refresh_token, issued_at=checkout.exchanged_at),
+        "member": {
+            "id": member.id,
+            "email": member.email,
+            # Somebody else's name, perhaps, while only an e-mail was typed.
+            "name": member.name if session.authenticated else "",
+        },
+        "purchase": PurchaseSerializer(purchase).data,
+        "entitlements": EntitlementSerializer(entitlements, many=True).data,
+    }

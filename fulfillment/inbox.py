@@ -1,0 +1,188 @@
+"""The inbox: every genuine event is stored, worked on and its outcome noted in one transaction.
+
+What is stored is never lost: a handler that fails leaves the record `failed` with none of its
+effects, and `process_again` tries it later.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.utils import timezone
+
+from fulfillment.facts import Event, Malformed, identifier, text
+from fulfillment.handlers import HANDLERS
+from fulfillment.models import StripeEvent
+from fulfillment.outcomes import Done, Held, Ignored
+from fulfillment.parsing import Unparsable, parse_object
+from fulfillment.recording import Origin
+from purchases.models import Purchase
+
+logger = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+Status = StripeEvent.Status
+RETRY_DELAYS = [
+    timedelta(seconds=5),
+    timedelta(seconds=30),
+    timedelta(minutes=2),
+    timedelta(minutes=10),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=6),
+    timedelta(hours=12),
+    timedelta(hours=24),
+]
+# Serialization failure and deadlock (PostgreSQL, appendix A): the same again may well succeed.
+TRANSIENT = ("40001", "40P01")
+DATABASE_TRIES = 3
+
+
+def receive(body: bytes, *, channel: StripeEvent.Channel) -> tuple[StripeEvent, bool]:
+    """Store a genuine event and work on it; returns its record and whether it was new.
+
+    When this returns, record, effects and outcome are committed together. A repeat changes
+    nothing, unless the record is unsettled: then it was sent again to get it through. Raises
+    `DatabaseError` or `InterfaceError` when the database could not take it, with nothing stored.
+    """
+
+    def store_and_process() -> tuple[StripeEvent, bool]:
+        record, event = _read(body, channel)
+        with transaction.atomic():
+            is_new = StripeEvent.objects.insert_new(record)
+            if is_new and event:
+                _process(record, event, Purchase.Channel.WEBHOOK)
+        return record, is_new
+
+    try:
+        record, is_new = _with_retries(store_and_process)
+    except IntegrityError as error:
+        # A constraint that is checked only at commit undoes the record too; keep at least that.
+        record, _ = _read(body, channel)
+        _note_failure(record, error)
+        is_new = StripeEvent.objects.insert_new(record)
+    if not is_new:
+        record = StripeEvent.objects.defer("payload").get(pk=record.pk)
+        if record.status in StripeEvent.UNSETTLED:
+            record = process_again(record.pk)
+    return record, is_new
+
+
+def process_again(record_id: str) -> StripeEvent:
+    """Work on a stored event once more unless it is settled; returns the record as it is then.
+
+    The row's lock makes a second caller wait and then find it settled.
+    """
+
+    def lock_and_process() -> StripeEvent:
+        with transaction.atomic():
+            record = StripeEvent.objects.select_for_update().get(pk=record_id)
+            if record.status in StripeEvent.UNSETTLED:
+                _, event = _read(bytes(record.payload), StripeEvent.Channel.REPLAY)
+                if event:
+                    _process(record, event, Purchase.Channel.REPLAY)
+        return record
+
+    return _with_retries(lock_and_process)
+
+
+def _with_retries(work: Callable[[], T]) -> T:
+    for _ in range(DATABASE_TRIES - 1):
+        try:
+            return work()
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) not in TRANSIENT:
+                raise
+    return work()
+
+
+def _read(body: bytes, channel: StripeEvent.Channel) -> tuple[StripeEvent, Event | None]:
+    """A new record for the body, and the event in it; None, and held, where it has no event."""
+    record = StripeEvent(
+        id=f"sha256:{hashlib.sha256(body).hexdigest()}", payload=body, channel=channel
+    )
+    try:
+        data = parse_object(body)
+        record.id = identifier(data, "id")
+        event = Event.parse(data)
+    except Unparsable as error:
+        _hold(record, "unparsable", error)
+        return record, None
+    except Malformed as error:
+        _hold(record, "malformed", error)
+        return record, None
+    record.type = event.type
+    record.object_id = event.object_id
+    record.account_id = event.account_id
+    record.livemode = event.livemode
+    record.api_version = event.api_version
+    record.created = event.created
+    return record, event
+
+
+def _process(record: StripeEvent, event: Event, channel: Purchase.Channel) -> None:
+    """Handle the event and save the outcome; the handler's effects are all there or not at all."""
+    try:
+        with transaction.atomic():
+            _note_done(record, _handle(event, channel))
+    except Ignored as verdict:
+        record.status, record.outcome, record.error = Status.IGNORED, verdict.code, str(verdict)
+        record.tenant, record.settled_at = verdict.tenant, timezone.now()
+    except Held as verdict:
+        _hold(record, verdict.code, verdict)
+        record.tenant = verdict.tenant
+    except Malformed as error:
+        _hold(record, "malformed", error)
+    except (OperationalError, InterfaceError):
+        # The database's fault and not the event's: it costs the event no attempt.
+        raise
+    except Exception as error:
+        logger.exception("stripe_event_failed", event_id=record.id, type=record.type)
+        _note_failure(record, error)
+    record.save(update_fields=RESULT_FIELDS)
+
+
+def _handle(event: Event, channel: Purchase.Channel) -> Done:
+    if event.livemode != settings.STRIPE_LIVEMODE:
+        raise Ignored("other_mode", "The event is not of the mode that STRIPE_SECRET_KEY is for.")
+    handler = HANDLERS.get(event.type)
+    if handler is None:
+        raise Ignored("unhandled_type", "Nothing here depends on events of this type.")
+    origin = Origin(account_id=event.account_id, livemode=event.livemode, channel=channel)
+    return handler(event, origin)
+
+
+# --- how it ended
+
+RESULT_FIELDS = [
+    "tenant", "purchase", "status", "outcome", "error", "attempts", "next_attempt_at", "settled_at",
+]  # fmt: skip
+
+
+def _note_done(record: StripeEvent, done: Done) -> None:
+    record.status, record.outcome, record.error = Status.DONE, done.code, ""
+    record.tenant, record.purchase = done.tenant, done.purchase
+    record.next_attempt_at, record.settled_at = None, timezone.now()
+
+
+def _hold(record: StripeEvent, code: str, reason: Exception) -> None:
+    record.status, record.outcome, record.error = Status.HELD, code, text(str(reason))
+    record.next_attempt_at = None
+
+
+def _note_failure(record: StripeEvent, error: Exception) -> None:
+    """Plan the next attempt, or give up after the last one."""
+    record.attempts += 1
+    if record.attempts > len(RETRY_DELAYS):
+        _hold(record, "gave_up", error)
+        return
+    record.status, record.outcome = Status.FAILED, type(error).__name__
+    record.error = text(str(error))
+    # Jitter, so that what failed together does not come back together.
+    delay = RETRY_DELAYS[record.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311
+    record.next_attempt_at = timezone.now() + delay

@@ -1,0 +1,163 @@
+"""What Stripe sent us, and the Checkout Sessions that we opened."""
+
+import uuid
+
+from django.db import connection, models
+from django.db.models import Q
+from django.utils.timezone import now
+
+from purchases.models import CreditPackage, Plan, Purchase
+from tenants.inserting import insert_statement
+from tenants.models import Member, MemberSession, Tenant
+
+
+class StripeEventQuerySet(models.QuerySet["StripeEvent"]):
+    def insert_new(self, record: "StripeEvent") -> bool:
+        """Insert the record unless its id is there already; whether it was inserted.
+
+        One statement, and the arbiter between deliveries that arrive together: the second one
+        waits here until the first has committed or rolled back.
+        """
+        insert, values = insert_statement(record)
+        with connection.cursor() as cursor:
+            cursor.execute(f"{insert} ON CONFLICT (id) DO NOTHING", values)
+            return bool(cursor.rowcount)
+
+    def unsettled(self) -> "StripeEventQuerySet":
+        """Those that may still lead to something if processed again."""
+        return self.filter(status__in=StripeEvent.UNSETTLED)
+
+
+class StripeEvent(models.Model):
+    """A genuine event from Stripe, kept so that nothing is lost and a failure can be retried.
+
+    Stripe was answered 200 and so sends it no more: this table is the retry queue.
+    """
+
+    class Status(models.TextChoices):
+        RECEIVED = "received"
+        DONE = "done"
+        IGNORED = "ignored"
+        HELD = "held"
+        FAILED = "failed"
+
+    class Channel(models.TextChoices):
+        WEBHOOK = "webhook"
+        REPLAY = "replay"
+
+    UNSETTLED = (Status.RECEIVED, Status.HELD, Status.FAILED)
+
+    id = models.CharField(
+        max_length=255, primary_key=True, help_text="evt_…, or sha256:… where it can't be read."
+    )
+    type = models.CharField(max_length=255, blank=True)
+    object_id = models.CharField(max_length=255, blank=True)
+    account_id = models.CharField(
+        max_length=255, blank=True, help_text="Blank: the platform's own account."
+    )
+    livemode = models.BooleanField(null=True)
+    api_version = models.CharField(max_length=64, blank=True)
+    created = models.DateTimeField(null=True, help_text="When it happened at Stripe.")
+    payload = models.BinaryField(help_text="The body as it arrived, byte for byte.")
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, null=True, related_name="+")
+    purchase = models.ForeignKey(Purchase, models.PROTECT, null=True, related_name="stripe_events")
+    status = models.CharField(max_length=8, choices=Status, default=Status.RECEIVED)
+    outcome = models.CharField(max_length=64, blank=True)
+    error = models.TextField(blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True)
+    channel = models.CharField(max_length=9, choices=Channel)
+    received_at = models.DateTimeField(default=now)
+    settled_at = models.DateTimeField(null=True)
+
+    objects = StripeEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-received_at"]
+        verbose_name = "Stripe event"
+        indexes = [
+            models.Index(fields=["-received_at"], name="stripeevent_latest"),
+            models.Index(fields=["object_id"], name="stripeevent_object"),
+            models.Index(
+                fields=["received_at"],
+                condition=Q(status__in=["received", "held", "failed"]),
+                name="stripeevent_unsettled",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["received", "done", "ignored", "held", "failed"]),
+                name="stripeevent_status",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["done", "ignored"], settled_at__isnull=False)
+                | Q(status__in=["received", "held", "failed"], settled_at__isnull=True),
+                name="stripeevent_settled_once_done",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="failed") | Q(next_attempt_at__isnull=False),
+                name="stripeevent_failed_is_retried",
+            ),
+        ]
+        permissions = [("process_stripeevent", "Can process a Stripe event again")]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Checkout(models.Model):
+    """A Checkout Session that we opened: who buys what, agreed on before Stripe was called."""
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        COMPLETE = "complete"
+        EXPIRED = "expired"
+        FAILED = "failed"
+
+    FINAL = (Status.EXPIRED, Status.FAILED)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="checkouts")
+    member = models.ForeignKey(
+        Member,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="checkouts",
+        help_text="Known when the checkout was started with a member token.",
+    )
+    plan = models.ForeignKey(Plan, models.SET_NULL, null=True, blank=True, related_name="+")
+    package = models.ForeignKey(
+        CreditPackage, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    snapshot = models.JSONField()
+    account_id = models.CharField(max_length=255, blank=True)
+    livemode = models.BooleanField()
+    stripe_session_id = models.CharField(max_length=255, unique=True, null=True)  # noqa: DJ001
+    token_sha256 = models.CharField(max_length=64, unique=True)
+    verifier_sha256 = models.CharField(max_length=64, blank=True)
+    return_url = models.URLField(max_length=2000, blank=True)
+
+    status = models.CharField(max_length=8, choices=Status, default=Status.OPEN)
+    purchase = models.OneToOneField(
+        Purchase, models.PROTECT, null=True, blank=True, related_name="checkout"
+    )
+    member_session = models.ForeignKey(
+        MemberSession, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField(help_text="When the session at Stripe ends.")
+    exchanged_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["open", "complete", "expired", "failed"]),
+                name="checkout_status",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.stripe_session_id or str(self.id)

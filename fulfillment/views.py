@@ -1,0 +1,117 @@
+"""The ways in: Stripe's deliveries and the member's return from a checkout."""
+
+import enum
+import time
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fulfillment import gateway, inbox
+from fulfillment.exchange import exchange_token
+from fulfillment.models import StripeEvent
+from fulfillment.parsing import MAX_BYTES
+from fulfillment.serializers import ExchangeSerializer
+from tenants.authentication import PublishableKeyAuthentication
+from tenants.models import ApiKey
+
+logger = structlog.get_logger(__name__)
+
+
+class Verdict(enum.StrEnum):
+    """What became of a delivery."""
+
+    ACCEPTED = enum.auto()
+    MALFORMED = enum.auto()
+    NOT_GENUINE = enum.auto()
+    TOO_LARGE = enum.auto()
+    NOT_STORED = enum.auto()
+    CUT_SHORT = enum.auto()
+
+
+# What differs from 200. A body that was cut short was never received, so no mode acknowledges it.
+RESPONSES = {
+    "always_200": {Verdict.CUT_SHORT: 400},
+    "store_or_503": {Verdict.CUT_SHORT: 400, Verdict.NOT_STORED: 503},
+    "strict": {
+        Verdict.CUT_SHORT: 400,
+        Verdict.NOT_STORED: 503,
+        Verdict.NOT_GENUINE: 400,
+        Verdict.MALFORMED: 400,
+        Verdict.TOO_LARGE: 413,
+    },
+}
+
+
+# A plain view: the signature covers the raw body, and DRF answers 406 or 415 before a view runs.
+@csrf_exempt
+@require_POST
+def stripe_webhook(request: HttpRequest) -> HttpResponse:
+    """Take one delivery from Stripe and answer as `STRIPE_WEBHOOK_RESPONSES` says.
+
+    The answer leaves after the commit. It says nothing of what happened inside; that is in one
+    log line for each delivery and, for a genuine one, in its record.
+    """
+    started = time.perf_counter()
+    try:
+        verdict, details = _take(request)
+    except Exception:
+        logger.exception("webhook_broken")
+        verdict, details = Verdict.NOT_STORED, {}
+    milliseconds = round((time.perf_counter() - started) * 1000, 1)
+    log = logger.info if verdict is Verdict.ACCEPTED else logger.warning
+    log("webhook_delivery", verdict=verdict, milliseconds=milliseconds, **details)
+    status = RESPONSES[settings.STRIPE_WEBHOOK_RESPONSES].get(verdict, 200)
+    headers = {"Retry-After": "60"} if status == 503 else {}
+    return JsonResponse({"received": status == 200}, status=status, headers=headers)
+
+
+def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
+    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    if length > MAX_BYTES:
+        return Verdict.TOO_LARGE, {"bytes": length}
+    body = request.read()
+    if len(body) < length:
+        return Verdict.CUT_SHORT, {"bytes": len(body), "content_length": length}
+    try:
+        secret = gateway.verify_signature(body, request.headers.get("Stripe-Signature", ""))
+    except gateway.InvalidSignature as error:
+        return Verdict.NOT_GENUINE, {"reason": str(error)}
+    try:
+        record, is_new = inbox.receive(body, channel=StripeEvent.Channel.WEBHOOK)
+    except (DatabaseError, InterfaceError) as error:
+        return Verdict.NOT_STORED, {"error": type(error).__name__}
+    is_malformed = record.outcome in ("unparsable", "malformed")
+    return Verdict.MALFORMED if is_malformed else Verdict.ACCEPTED, {
+        "secret": secret,
+        "event_id": record.id,
+        "type": record.type,
+        "account": record.account_id,
+        "tenant": record.tenant_id and str(record.tenant_id),
+        "status": record.status,
+        "outcome": record.outcome,
+        # An error's text may quote the row, and with it the member.
+        "reason": record.error if record.status != StripeEvent.Status.FAILED else None,
+        "repeated": not is_new,
+    }
+
+
+class TokenExchange(APIView):
+    """`POST /api/purchases/exchange`: the return-page token for what was bought."""
+
+    authentication_classes = [PublishableKeyAuthentication]
+
+    def post(self, request: Request) -> Response:
+        body = ExchangeSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        key = request.auth
+        assert isinstance(key, ApiKey)
+        answer = exchange_token(key.tenant, **body.validated_data)
+        return Response(answer.body, status=answer.status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,29 @@
+"""What a member's session may see, read from the database each time."""
+
+from datetime import datetime
+from typing import Any
+
+from purchases.models import Entitlement, EntitlementQuerySet
+from tenants import tokens
+from tenants.models import MemberSession
+
+
+def entitlements_of(session: MemberSession) -> EntitlementQuerySet:
+    """The active entitlements that the session may see.
+
+    An unauthenticated session knows no more than an e-mail typed at Stripe, so it sees only
+    what its own purchase granted.
+    """
+    entitlements = Entitlement.objects.active().filter(member=session.member)
+    if not session.authenticated:
+        entitlements = entitlements.filter(purchase=session.purchase_id)
+    return entitlements.select_related("product").order_by("starts_at", "id")
+
+
+def token_fields(
+    session: MemberSession, refresh_token: str, *, issued_at: datetime | None = None
+) -> dict[str, Any]:
+    """The part of an answer that signs a browser in; `expires_at` is the JWT's (UTC)."""
+    slugs = sorted({entitlement.product.slug for entitlement in entitlements_of(session)})
+    member_jwt, expires_at = tokens.issue_jwt(session, products=slugs, issued_at=issued_at)
+    return {"jwt": member_jwt, "expires_at": expires_at, "refresh_token": refresh_token}

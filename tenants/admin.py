@@ -1,0 +1,158 @@
+"""The operators' pages about who sells and who buys."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.timezone import now
+
+from tenants.models import (
+    ApiKey,
+    Member,
+    MemberSession,
+    PaymentAccount,
+    SigningKey,
+    Tenant,
+    TenantUser,
+)
+
+
+class ReadOnly:
+    """Rows that only the product writes: operators look at them and act through actions."""
+
+    def has_add_permission(self, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, *args: Any) -> bool:
+        return False
+
+    def has_delete_permission(self, *args: Any) -> bool:
+        return False
+
+
+class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin):
+    # These tables grow without end, and a search would count all of their rows each time.
+    show_full_result_count = False
+
+
+class ReadOnlyInline(ReadOnly, admin.TabularInline):
+    extra = 0
+    show_change_link = True
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        return tuple(self.fields or ())
+
+
+class WholeRowForm(forms.ModelForm):
+    """Checks the row's constraints even where they involve columns that the form doesn't show.
+
+    Django would leave those to the database, whose refusal is a crash to the operator.
+    """
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return set()
+
+
+@admin.register(Tenant)
+class TenantAdmin(admin.ModelAdmin):
+    list_display = ["name", "slug", "is_active", "timezone", "id", "created_at"]
+    list_filter = ["is_active"]
+    search_fields = ["id", "slug", "name", "payment_accounts__stripe_account_id"]
+    readonly_fields = ["id", "created_at"]
+
+
+@admin.register(PaymentAccount)
+class PaymentAccountAdmin(admin.ModelAdmin):
+    form = WholeRowForm
+    list_display = [
+        "stripe_account_id", "tenant", "livemode", "display_name", "charges_enabled",
+        "connected_at", "disconnected_at",
+    ]  # fmt: skip
+    list_filter = ["livemode", "charges_enabled", ("disconnected_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["tenant"]
+    search_fields = ["stripe_account_id", "display_name", "tenant__slug", "tenant__name"]
+    autocomplete_fields = ["tenant"]
+    fields = [
+        "tenant", "stripe_account_id", "livemode", "display_name", "charges_enabled",
+        "payouts_enabled", "details_submitted", "connected_at", "disconnected_at",
+    ]  # fmt: skip
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        said_by_stripe = self.fields[4:]
+        return said_by_stripe if obj is None else [*self.fields[:3], *said_by_stripe]
+
+    # A disconnected account keeps its row: refunds and disputes of its sales still arrive.
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    list_display = ["prefix", "tenant", "kind", "created_at", "last_used_at", "revoked_at"]
+    list_filter = ["kind", ("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["tenant"]
+    search_fields = ["prefix", "tenant__slug", "tenant__name"]
+    fields = list_display
+    actions = ["revoke"]
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("tenants.change_apikey"))
+
+    @admin.action(description="Revoke", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        """Refuse the keys from the next call on, for good."""
+        revoked = queryset.filter(revoked_at=None).update(revoked_at=now())
+        self.message_user(request, f"{revoked} revoked.", messages.SUCCESS)
+
+
+@admin.register(Member)
+class MemberAdmin(admin.ModelAdmin):
+    """Members come with their purchases; a person may correct how one is called and reached."""
+
+    form = WholeRowForm
+    list_display = ["__str__", "name", "external_id", "tenant", "id", "created_at"]
+    list_select_related = ["tenant"]
+    search_fields = ["id", "email", "external_id", "name"]
+    show_full_result_count = False
+    fields = ["email", "name", "tenant", "external_id", "id", "created_at"]
+    readonly_fields = fields[2:]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(MemberSession)
+class MemberSessionAdmin(ReadOnlyAdmin):
+    list_display = [
+        "id", "member", "tenant", "authenticated", "created_at", "expires_at", "revoked_at",
+    ]  # fmt: skip
+    list_filter = ["authenticated", ("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["member__tenant"]
+    search_fields = ["id", "member__id", "member__email", "member__external_id", "purchase_id"]
+    fields = [*list_display, "purchase_id"]
+
+    @admin.display(ordering="member__tenant")
+    def tenant(self, session: MemberSession) -> Tenant:
+        return session.member.tenant
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnlyAdmin):
+    list_display = ["kid", "active_from", "retired_at"]
+    search_fields = ["kid"]
+    fields = [*list_display, "public_key"]
+
+
+@admin.register(TenantUser)
+class TenantUserAdmin(admin.ModelAdmin):
+    list_display = ["user", "tenant", "role"]
+    list_filter = ["role"]
+    list_select_related = ["user", "tenant"]
+    search_fields = ["user__username", "user__email", "tenant__slug", "tenant__name"]
+    autocomplete_fields = ["user", "tenant"]

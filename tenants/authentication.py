@@ -1,0 +1,74 @@
+"""Who is calling: a tenant's key or a member's token, always as `Authorization: Bearer`."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from tenants import tokens
+from tenants.keys import sha256
+from tenants.models import ApiKey, Member, MemberSession, Tenant
+
+
+class HasCredential(BasePermission):
+    """Let in whoever showed a key or a token that the view accepts."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.auth is not None
+
+
+class BearerAuthentication(BaseAuthentication):
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        scheme, _, credential = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not credential:
+            return None
+        return self.authenticate_bearer(credential)
+
+    def authenticate_bearer(self, credential: str) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class PublishableKeyAuthentication(BearerAuthentication):
+    """`request.user` is the tenant whose publishable key this is, `request.auth` the key."""
+
+    def authenticate_bearer(self, credential: str) -> tuple[Tenant, ApiKey]:
+        key = (
+            ApiKey.objects.select_related("tenant")
+            .filter(
+                sha256=sha256(credential),
+                kind=ApiKey.Kind.PUBLISHABLE,
+                revoked_at=None,
+                tenant__is_active=True,
+            )
+            .first()
+        )
+        if key is None:
+            raise AuthenticationFailed(
+                "This is no valid publishable key. Use the one beginning with pk_."
+            )
+        _note_use(key)
+        return key.tenant, key
+
+
+def _note_use(key: ApiKey) -> None:
+    # To the minute: an UPDATE for each request would cost more than the request.
+    now = timezone.now()
+    stale = Q(last_used_at=None) | Q(last_used_at__lt=now - timedelta(minutes=1))
+    if key.last_used_at is None or key.last_used_at < now - timedelta(minutes=1):
+        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+
+
+class MemberAuthentication(BearerAuthentication):
+    """`request.user` is the member whose token this is, `request.auth` the session."""
+
+    def authenticate_bearer(self, credential: str) -> tuple[Member, MemberSession]:
+        session = tokens.session_of(credential)
+        return session.member, session

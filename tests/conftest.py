@@ -1,0 +1,157 @@
+"""The world the tests play in: nouns with fixed values, and one verb, `deliver`."""
+
+import copy
+import hashlib
+import hmac
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from fulfillment.models import Checkout, StripeEvent
+from purchases import catalog
+from purchases.models import CreditPackage, Offer, Plan, Product
+from tenants.keys import create_key, sha256
+from tenants.models import ApiKey, PaymentAccount, Tenant
+
+EVENTS = Path(__file__).parent / "stripe_events"
+TENANT_ID = "550e8400-e29b-41d4-a716-446655440000"
+ACCOUNT_ID = "acct_1QTenantAAA0001x"
+TOKEN = "token-that-stripe-hands-back"
+VERIFIER = "verifier-that-the-browser-keeps"
+
+
+def stripe_event(name):
+    """A real event by the name of its file, such as `checkout.session.completed.paid`."""
+    return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+def sign(body, *, secret=None, timestamp=None):
+    """The `Stripe-Signature` header that Stripe would send with the body."""
+    timestamp = int(time.time()) if timestamp is None else timestamp
+    secret = settings.STRIPE_WEBHOOK_SECRETS[0] if secret is None else secret
+    digest = hmac.new(secret.encode(), b"%d.%s" % (timestamp, body), hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def changed(event, *, event_id=None, account=None, **fields):
+    """A copy of an event with other values in its envelope or its object."""
+    event = copy.deepcopy(event)
+    event["id"] = event_id or event["id"]
+    if account is not None:
+        event["account"] = account
+    event["data"]["object"].update(fields)
+    return event
+
+
+@pytest.fixture
+def deliver(client, db):
+    """Sign an event (or raw bytes) as Stripe does and post it to the webhook."""
+
+    def deliver(event, *, secret=None, timestamp=None, **headers):
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        return client.post(
+            "/api/webhooks/stripe",
+            body,
+            content_type="application/json",
+            headers={
+                "Stripe-Signature": sign(body, secret=secret, timestamp=timestamp),
+                **headers,
+            },
+        )
+
+    return deliver
+
+
+@pytest.fixture
+def recorded(db):
+    """The record of an event as `(status, outcome)`."""
+
+    def recorded(event):
+        record = StripeEvent.objects.get(pk=event["id"])
+        return str(record.status), record.outcome
+
+    return recorded
+
+
+@pytest.fixture
+def tenant(db):
+    return Tenant.objects.create(id=TENANT_ID, slug="acme", name="Acme Weekly")
+
+
+@pytest.fixture
+def account(tenant):
+    return PaymentAccount.objects.create(
+        tenant=tenant, stripe_account_id=ACCOUNT_ID, livemode=False, charges_enabled=True
+    )
+
+
+@pytest.fixture
+def other_account(db):
+    """An account of another tenant."""
+    tenant = Tenant.objects.create(slug="rival", name="Rival Daily")
+    return PaymentAccount.objects.create(
+        tenant=tenant, stripe_account_id="acct_1QTenantBBB0002x", livemode=False
+    )
+
+
+@pytest.fixture
+def plan(tenant):
+    """Two products for a month at 250.00 EUR, the price in the real events."""
+    offer = Offer.objects.create(tenant=tenant, slug="membership", name="Membership")
+    plan = Plan.objects.create(
+        offer=offer, name="Monthly", amount=25000, currency="eur", duration="P1M"
+    )
+    for slug in ("archive", "newsletter"):
+        plan.products.add(Product.objects.create(tenant=tenant, slug=slug, name=slug.title()))
+    return plan
+
+
+@pytest.fixture
+def package(db):
+    return CreditPackage.objects.create(key="10_credits", credits=10, amount=25000, currency="eur")
+
+
+@pytest.fixture
+def open_checkout(tenant, account, plan):
+    """Open a checkout of the plan, as if its session had been made at Stripe."""
+
+    def open_checkout(session_id, **fields):
+        token = fields.pop("token", f"token of {session_id}")
+        return Checkout.objects.create(
+            **{
+                "tenant": tenant,
+                "plan": plan,
+                "snapshot": catalog.snapshot_of_plan(plan),
+                "account_id": account.stripe_account_id,
+                "livemode": False,
+                "stripe_session_id": session_id,
+                "token_sha256": sha256(token),
+                "verifier_sha256": sha256(VERIFIER),
+                "return_url": "https://shop.example/thanks",
+                "expires_at": timezone.now() + timedelta(hours=24),
+                **fields,
+            }
+        )
+
+    return open_checkout
+
+
+@pytest.fixture
+def paid_event():
+    return stripe_event("checkout.session.completed.paid")
+
+
+@pytest.fixture
+def checkout(open_checkout, paid_event):
+    """The checkout that `paid_event` completes."""
+    return open_checkout(paid_event["data"]["object"]["id"], token=TOKEN)
+
+
+@pytest.fixture
+def publishable_key(tenant):
+    return create_key(tenant, ApiKey.Kind.PUBLISHABLE)
