@@ -11,7 +11,6 @@ from fulfillment.outcomes import Done, Ignored
 from fulfillment.payments import lock_payment
 from fulfillment.recording import Origin, record_checkout, record_expiry
 from purchases.models import Charge, Purchase
-from tenants.models import PaymentAccount, Tenant
 
 
 def session_completed(event: Event, origin: Origin) -> Done:
@@ -34,7 +33,9 @@ def charge_changed(event: Event, origin: Origin) -> Done:
     the session says when the purchase is paid.
     """
     charge = ChargeFacts.parse(event.object)
-    tenant = _owner(origin)
+    tenant = origin.owner()
+    if origin.account_id and tenant is None:
+        raise Ignored("not_ours", "No tenant has connected this account.")
     if not charge.payment_intent_id:
         raise Ignored("not_ours", "A charge without a payment intent is from no checkout.")
     lock_payment(origin.account_id, charge.payment_intent_id)
@@ -50,20 +51,6 @@ def charge_changed(event: Event, origin: Origin) -> Done:
     return Done(
         code="charge_recorded", tenant=purchase.tenant if purchase else tenant, purchase=purchase
     )
-
-
-def _owner(origin: Origin) -> Tenant | None:
-    """The tenant whose account this is; None for the platform's own account."""
-    if not origin.account_id:
-        return None
-    account = (
-        PaymentAccount.objects.select_related("tenant")
-        .filter(stripe_account_id=origin.account_id, livemode=origin.livemode)
-        .first()
-    )
-    if account is None:
-        raise Ignored("not_ours", "No tenant has connected this account.")
-    return account.tenant
 
 
 def _keep(charge: ChargeFacts, origin: Origin) -> None:

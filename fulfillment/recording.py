@@ -34,6 +34,15 @@ class Origin:
     livemode: bool
     channel: Purchase.Channel
 
+    def owner(self) -> Tenant | None:
+        """The tenant that connected the account, now or once; None if there is none."""
+        account = (
+            PaymentAccount.objects.select_related("tenant")
+            .filter(stripe_account_id=self.account_id, livemode=self.livemode)
+            .first()
+        )
+        return account.tenant if account else None
+
 
 def record_checkout(
     session: CheckoutSession, *, origin: Origin, payment_failed: bool = False
@@ -96,30 +105,27 @@ def _seller(session: CheckoutSession, origin: Origin) -> Tenant | None:
     """
     if not origin.account_id:
         return None
-    account = (
-        PaymentAccount.objects.select_related("tenant")
-        .filter(stripe_account_id=origin.account_id, livemode=origin.livemode)
-        .first()
-    )
+    owner = origin.owner()
     claimed = session.metadata.get("tenant_id")
-    if account is None and claimed is None:
-        raise _not_ours()
-    if account is None or (claimed is not None and claimed != str(account.tenant_id)):
-        tenant = account.tenant if account else None
+    if claimed is None:
+        if owner is None:
+            raise _not_ours()
+        return owner
+    if owner is None or claimed != str(owner.id):
         logger.warning(
             "security_tenant_mismatch",
             session_id=session.id,
             account=origin.account_id,
-            account_tenant=tenant and str(tenant.id),
+            account_tenant=owner and str(owner.id),
             claimed_tenant=repr(claimed)[:80],
         )
         raise Held(
             "tenant_mismatch",
-            f"The account belongs to {tenant.slug if tenant else 'no tenant'}, "
+            f"The account is {owner.slug if owner else 'no tenant'}'s, "
             "but metadata.tenant_id names another tenant.",
-            tenant=tenant,
+            tenant=owner,
         )
-    return account.tenant
+    return owner
 
 
 def _require_active(tenant: Tenant) -> None:
