@@ -16,7 +16,8 @@ from fulfillment.errors import InvalidToken, TokenExpired, TokenUsed
 from fulfillment.facts import CheckoutSession, Malformed
 from fulfillment.models import Checkout
 from fulfillment.outcomes import Held, Ignored
-from fulfillment.recording import Origin, record_checkout, record_expiry
+from fulfillment.recording import record_checkout, record_expiry
+from fulfillment.sales import Origin
 from purchases import access
 from purchases.models import Purchase
 from purchases.serializers import EntitlementSerializer, PurchaseSerializer

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from fulfillment.facts import ChargeFacts, CheckoutSession, Event
 from fulfillment.outcomes import Done, Ignored
 from fulfillment.payments import lock_payment
-from fulfillment.recording import Origin, record_checkout, record_expiry
+from fulfillment.recording import record_checkout, record_expiry
+from fulfillment.sales import Origin
 from purchases.models import Charge, Purchase
 
 

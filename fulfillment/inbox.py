@@ -20,8 +20,9 @@ from fulfillment.handlers import HANDLERS
 from fulfillment.models import StripeEvent
 from fulfillment.outcomes import Done, Held, Ignored
 from fulfillment.parsing import Unparsable, parse_object
-from fulfillment.recording import Origin
+from fulfillment.sales import Origin
 from purchases.models import Purchase
+from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -91,6 +92,14 @@ def process_again(record_id: str) -> StripeEvent:
     return _with_retries(lock_and_process)
 
 
+def resume_held(tenant: Tenant) -> list[StripeEvent]:
+    """Work on what was held because the tenant was disabled, oldest first; returns the records."""
+    held = StripeEvent.objects.filter(
+        tenant=tenant, status=Status.HELD, outcome="tenant_inactive"
+    ).order_by("received_at", "pk")
+    return [process_again(record_id) for record_id in list(held.values_list("pk", flat=True))]
+
+
 def _with_retries(work: Callable[[], T]) -> T:
     for _ in range(DATABASE_TRIES - 1):
         try:
@@ -131,7 +140,8 @@ def _process(record: StripeEvent, event: Event, channel: Purchase.Channel) -> No
         with transaction.atomic():
             _note_done(record, _handle(event, channel))
     except Ignored as verdict:
-        record.status, record.outcome, record.error = Status.IGNORED, verdict.code, str(verdict)
+        record.status, record.outcome = Status.IGNORED, verdict.code
+        record.error = text(str(verdict))
         record.tenant, record.settled_at = verdict.tenant, timezone.now()
     except Held as verdict:
         _hold(record, verdict.code, verdict)
