@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+from csp import constants as csp
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
@@ -71,6 +72,8 @@ INSTALLED_APPS = [
     "purchases",
     "tenants",
     "rest_framework",
+    "corsheaders",
+    "csp",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -81,6 +84,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "allegro.middleware.RequestId",
+    "corsheaders.middleware.CorsMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -150,6 +155,38 @@ REST_FRAMEWORK: dict[str, Any] = {
     "EXCEPTION_HANDLER": "allegro.api.exception_handler",
     # API callers are tenants and members, never Django users.
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_THROTTLE_CLASSES": ["tenants.throttling.ClientThrottle"],
+    # Of one client. A page that waits for a payment asks every two seconds.
+    "DEFAULT_THROTTLE_RATES": {"checkout": "30/min", "exchange": "90/min", "refresh": "30/min"},
+    # How many proxies in front write X-Forwarded-For; nothing further left in it is believed.
+    "NUM_PROXIES": int(os.environ.get("PROXY_HOPS") or 0),
+}
+
+# Browsers may call these from other sites; fulfillment/cors.py says from which.
+CORS_URLS_REGEX = r"^/api/(checkout|purchases|entitlements|members)(/|$)"
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "allegro-member"]
+CORS_EXPOSE_HEADERS = ["X-Request-Id", "Retry-After"]
+
+# For every page, the admin as well: nothing from elsewhere, no script in the page itself.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [csp.NONE],
+        "script-src": [csp.SELF],
+        "style-src": [csp.SELF],
+        "img-src": [csp.SELF, "data:"],
+        "connect-src": [csp.SELF],
+        "form-action": [csp.SELF],
+        "base-uri": [csp.NONE],
+        "frame-ancestors": [csp.NONE],
+    }
+}
+
+# In the database, so that all processes count together.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "allegro_cache",
+    }
 }
 
 USE_TZ = True

@@ -10,10 +10,13 @@ admin.site.site_header = admin.site.site_title = "Allegro"
 urlpatterns = [
     # Both spellings: Stripe takes a redirect for a failed delivery.
     re_path(r"^api/webhooks/stripe/?$", fulfillment.stripe_webhook),
+    path("api/checkout/sessions", fulfillment.CheckoutSessions.as_view()),
     path("api/purchases/exchange", fulfillment.TokenExchange.as_view()),
     path("api/entitlements", purchases.MemberEntitlements.as_view()),
     path("api/members/token/refresh", purchases.TokenRefresh.as_view()),
     path(".well-known/jwks.json", tenants.jwks),
     path(".well-known/openid-configuration", tenants.openid_configuration),
+    path("client.js", fulfillment.client_js, name="client_js"),
+    path("purchase/return", fulfillment.return_page, name="purchase_return"),
     path("admin/", admin.site.urls),
 ]

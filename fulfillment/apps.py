@@ -1,5 +1,6 @@
 from importlib import import_module
 
+from corsheaders.signals import check_request_enabled
 from django.apps import AppConfig
 
 
@@ -9,3 +10,4 @@ class FulfillmentConfig(AppConfig):
     def ready(self) -> None:
         # Importing it registers the checks, which need the settings to be there.
         import_module("fulfillment.checks")
+        check_request_enabled.connect(import_module("fulfillment.cors").is_allowed)

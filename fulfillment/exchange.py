@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from fulfillment import gateway
-from fulfillment.errors import InvalidToken, TokenExpired, TokenUsed
+from fulfillment.errors import InvalidToken, StripeUnavailable, TokenExpired, TokenUsed
 from fulfillment.facts import CheckoutSession, Malformed
 from fulfillment.models import Checkout
 from fulfillment.outcomes import Held, Ignored
@@ -31,9 +31,8 @@ logger = structlog.get_logger(__name__)
 TOKEN_LIFETIME = timedelta(hours=24)
 # In which a repeat gets the same answer: the first one may have been lost on the way.
 GRACE = timedelta(minutes=2)
-# Seconds after which the browser should ask again.
-PAYMENT_UNDER_WAY = 2
-BANK_DEBIT_UNDER_WAY = 30
+# Seconds after which the browser should ask again: soon at first, then as a bank debit takes days.
+SOONEST, LATEST = 2, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,8 @@ def exchange_token(tenant: Tenant, *, token: str, verifier: str) -> Answer:
         raise InvalidToken
     if _is_fulfilled(checkout):
         return _sign_in(checkout, token)
-    if checkout.status == Checkout.Status.OPEN:
-        return _processing(PAYMENT_UNDER_WAY)
-    if checkout.status == Checkout.Status.COMPLETE:
-        return _processing(BANK_DEBIT_UNDER_WAY)
+    if checkout.status not in Checkout.FINAL:
+        return _processing(checkout)
     reason = "expired" if checkout.status == Checkout.Status.EXPIRED else "payment_failed"
     return Answer(200, {"status": "failed", "reason": reason})
 
@@ -86,7 +83,10 @@ def _is_fulfilled(checkout: Checkout) -> bool:
     return checkout.purchase is not None and checkout.purchase.fulfilled_at is not None
 
 
-def _processing(seconds: int) -> Answer:
+def _processing(checkout: Checkout) -> Answer:
+    since = checkout.purchase.created_at if checkout.purchase else timezone.now()
+    waited = (timezone.now() - since).total_seconds()
+    seconds = round(min(max(waited / 4, SOONEST), LATEST))
     return Answer(202, {"status": "processing", "retry_after": seconds})
 
 
@@ -108,7 +108,7 @@ def _catch_up(checkout: Checkout) -> None:
             elif session.status == "complete":
                 record_checkout(session, origin=origin)
     except Malformed as error:
-        raise gateway.StripeUnavailable from error
+        raise StripeUnavailable from error
     except (Held, Ignored) as verdict:
         # For an operator to look at; to the buyer it is still under way.
         logger.warning(

@@ -95,10 +95,7 @@ class CheckoutSession:
 
     def named_id(self, key: str) -> uuid.UUID:
         """The UUID that the metadata has under the key; else the nil UUID, which no row has."""
-        try:
-            return uuid.UUID(self.metadata[key])
-        except (KeyError, ValueError, AttributeError, TypeError):
-            return NIL
+        return uuid_or_nil(self.metadata.get(key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +133,13 @@ def _payment_has_failed(payment_intent: object) -> bool:
     # lifecycle).
     status = payment_intent.get("status") if isinstance(payment_intent, dict) else None
     return status in ("requires_payment_method", "canceled")
+
+
+def uuid_or_nil(value: object) -> uuid.UUID:
+    try:
+        return uuid.UUID(value) if isinstance(value, str) else NIL
+    except ValueError:
+        return NIL
 
 
 def text(value: object) -> str:

@@ -4,13 +4,18 @@ import functools
 import hashlib
 import hmac
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import stripe
 import structlog
 from django.conf import settings
-from rest_framework import status
 from rest_framework.exceptions import APIException
+
+from fulfillment.errors import CheckoutUnavailable, NotConnected, StripeUnavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -21,15 +26,6 @@ MAX_SIGNATURE_ITEMS = 64
 
 class InvalidSignature(Exception):
     """Nothing proves that Stripe sent this."""
-
-
-class StripeUnavailable(APIException):
-    """Stripe could not be asked. Nothing was changed; the same request may be tried again."""
-
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_code = "stripe_unavailable"
-    default_detail = "The payment could not be checked just now. Try again in a moment."
-    wait = 4
 
 
 def verify_signature(body: bytes, header: str) -> int:
@@ -70,28 +66,72 @@ def _read_header(header: str) -> tuple[int, list[bytes]]:
     return timestamp, signatures
 
 
-def retrieve_session(session_id: str, *, account_id: str) -> dict[str, Any]:
-    """The Checkout Session as it is now, with its PaymentIntent, or `StripeUnavailable`.
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A Checkout Session where somebody can pay at `url` until `expires_at` (UTC)."""
 
-    `account_id` is the connected account that the session lives on; blank for the platform's own.
+    id: str
+    url: str
+    expires_at: datetime
+
+
+def create_session(
+    parameters: dict[str, Any], *, account_id: str, idempotency_key: str
+) -> OpenSession:
+    """Open a Checkout Session on the account (blank: the platform's own).
+
+    Raises `NotConnected` if Stripe no longer lets us act for the account, else
+    `CheckoutUnavailable`. The same key returns the same session, for 24 hours at least.
     """
-    options: stripe.RequestOptions = {"stripe_account": account_id} if account_id else {}
-    try:
-        session = _client(
-            settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE
-        ).v1.checkout.sessions.retrieve(session_id, {"expand": ["payment_intent"]}, options)
-        # The library hands on whatever JSON a 200 brings, a bare string as well.
-        plain: dict[str, Any] = session.to_dict()
-    except (stripe.StripeError, AttributeError) as error:
-        logger.warning(
-            "stripe_unavailable",
-            object_id=session_id,
-            account=account_id,
-            error=type(error).__name__,
-            stripe_request_id=getattr(error, "request_id", None),
+    options = _options(account_id)
+    options["idempotency_key"] = idempotency_key
+    with _errors_as(
+        CheckoutUnavailable, NotConnected, account=account_id, object_id=idempotency_key
+    ):
+        session = _sessions().create(parameters, options)
+        return OpenSession(
+            id=session.id,
+            url=session.url or "",
+            expires_at=datetime.fromtimestamp(session.expires_at, UTC),
         )
-        raise StripeUnavailable from error
-    return plain
+
+
+def retrieve_session(session_id: str, *, account_id: str) -> dict[str, Any]:
+    """The Checkout Session as it is now, with its PaymentIntent, or `StripeUnavailable`."""
+    with _errors_as(StripeUnavailable, StripeUnavailable, account=account_id, object_id=session_id):
+        session = _sessions().retrieve(
+            session_id, {"expand": ["payment_intent"]}, _options(account_id)
+        )
+        plain: dict[str, Any] = session.to_dict()
+        return plain
+
+
+@contextmanager
+def _errors_as(
+    failed: type[APIException], forbidden: type[APIException], **context: str
+) -> Iterator[None]:
+    """Log what Stripe says went wrong, and raise what our caller should hear."""
+    try:
+        yield
+    # The last two: the library hands on whatever JSON a 200 brings, a bare string as well.
+    except (stripe.StripeError, AttributeError, TypeError) as error:
+        logger.warning(
+            "stripe_call_failed",
+            error=type(error).__name__,
+            code=getattr(error, "code", None),
+            parameter=getattr(error, "param", None),
+            stripe_request_id=getattr(error, "request_id", None),
+            **context,
+        )
+        raise (forbidden if isinstance(error, stripe.PermissionError) else failed) from error
+
+
+def _options(account_id: str) -> stripe.RequestOptions:
+    return {"stripe_account": account_id} if account_id else {}
+
+
+def _sessions() -> Any:
+    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE).v1.checkout.sessions
 
 
 @functools.cache

@@ -65,8 +65,9 @@ def receive(body: bytes, *, channel: StripeEvent.Channel) -> tuple[StripeEvent, 
     except IntegrityError as error:
         # A constraint that is checked only at commit undoes the record too; keep at least that.
         record, _ = _read(body, channel)
-        _note_failure(record, error)
         is_new = StripeEvent.objects.insert_new(record)
+        if is_new:
+            return _count_attempt(record.pk, error), True
     if not is_new:
         record = StripeEvent.objects.defer("payload").get(pk=record.pk)
         if record.status in StripeEvent.UNSETTLED:
@@ -89,7 +90,20 @@ def process_again(record_id: str) -> StripeEvent:
                     _process(record, event, Purchase.Channel.REPLAY)
         return record
 
-    return _with_retries(lock_and_process)
+    try:
+        return _with_retries(lock_and_process)
+    except IntegrityError as error:
+        # A constraint that is checked only at commit undoes the count of the attempt too.
+        return _count_attempt(record_id, error)
+
+
+def _count_attempt(record_id: str, error: Exception) -> StripeEvent:
+    with transaction.atomic():
+        record = StripeEvent.objects.select_for_update().get(pk=record_id)
+        if record.status in StripeEvent.UNSETTLED:
+            _note_failure(record, error)
+            record.save(update_fields=RESULT_FIELDS)
+    return record
 
 
 def resume_held(tenant: Tenant) -> list[StripeEvent]:

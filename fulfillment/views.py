@@ -8,19 +8,23 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from fulfillment import gateway, inbox
+from fulfillment import gateway, inbox, sdk
+from fulfillment.checkouts import open_checkout
 from fulfillment.exchange import exchange_token
 from fulfillment.models import StripeEvent
 from fulfillment.parsing import MAX_BYTES
-from fulfillment.serializers import ExchangeSerializer
-from tenants.authentication import PublishableKeyAuthentication
-from tenants.models import ApiKey
+from fulfillment.serializers import CheckoutSerializer, ExchangeSerializer
+from tenants import tokens
+from tenants.authentication import PublishableKeyAuthentication, page_key
+from tenants.models import Member, Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -89,6 +93,7 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
     except (DatabaseError, InterfaceError) as error:
         return Verdict.NOT_STORED, {"error": type(error).__name__}
     is_malformed = record.outcome in ("unparsable", "malformed")
+    is_broken = record.status == StripeEvent.Status.FAILED or record.outcome == "gave_up"
     return Verdict.MALFORMED if is_malformed else Verdict.ACCEPTED, {
         "secret": secret,
         "event_id": record.id,
@@ -98,20 +103,77 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
         "status": record.status,
         "outcome": record.outcome,
         # An error's text may quote the row, and with it the member.
-        "reason": record.error if record.status != StripeEvent.Status.FAILED else None,
+        "reason": None if is_broken else record.error,
         "repeated": not is_new,
     }
+
+
+class CheckoutSessions(APIView):
+    """`POST /api/checkout/sessions`: where a member pays for a plan."""
+
+    authentication_classes = [PublishableKeyAuthentication]
+    throttle_scope = "checkout"
+
+    def post(self, request: Request) -> Response:
+        body = CheckoutSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        tenant = request.auth
+        assert isinstance(tenant, Tenant)
+        opened = open_checkout(tenant, body.order(), member=_signed_in_member(request, tenant))
+        return Response(
+            {"id": opened.id, "url": opened.url, "expires_at": opened.expires_at}, status=201
+        )
+
+
+def _signed_in_member(request: Request, tenant: Tenant) -> Member | None:
+    """The member whose token came along. A session that proved nothing is nobody's."""
+    token = request.headers.get("Allegro-Member", "")
+    if not token:
+        return None
+    session = tokens.session_of(token)
+    if session.member.tenant_id != tenant.id:
+        raise tokens.InvalidMemberToken
+    return session.member if session.authenticated else None
 
 
 class TokenExchange(APIView):
     """`POST /api/purchases/exchange`: the return-page token for what was bought."""
 
     authentication_classes = [PublishableKeyAuthentication]
+    throttle_scope = "exchange"
 
     def post(self, request: Request) -> Response:
         body = ExchangeSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        key = request.auth
-        assert isinstance(key, ApiKey)
-        answer = exchange_token(key.tenant, **body.validated_data)
+        tenant = request.auth
+        assert isinstance(tenant, Tenant)
+        answer = exchange_token(tenant, **body.validated_data)
         return Response(answer.body, status=answer.status, headers={"Cache-Control": "no-store"})
+
+
+@require_safe
+def client_js(request: HttpRequest) -> HttpResponse:
+    """The browser SDK. With `?v=VERSION` it may be kept for good, without for ten minutes."""
+    is_pinned = request.GET.get("v") == sdk.VERSION
+    response = HttpResponse(sdk.SOURCE, content_type="text/javascript; charset=utf-8")
+    response["Cache-Control"] = (
+        "public, max-age=31536000, immutable" if is_pinned else "public, max-age=600"
+    )
+    response["ETag"] = f'"{sdk.VERSION}"'
+    # Any page may load it, and with `crossorigin` and `integrity` if it likes.
+    response["Access-Control-Allow-Origin"] = "*"
+    response["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+@require_safe
+@never_cache
+def return_page(request: HttpRequest) -> HttpResponse:
+    """The page after a checkout, for tenants without one of their own; `client.js` fills it."""
+    tenant = get_object_or_404(Tenant, slug=request.GET.get("tenant", ""), is_active=True)
+    context = {"tenant": tenant, "key": page_key(tenant), "version": sdk.VERSION}
+    response = render(request, "fulfillment/return_page.html", context)
+    # The address holds the token until the script has taken it out.
+    response["Referrer-Policy"] = "no-referrer"
+    response["Cache-Control"] = "no-store"
+    return response

@@ -148,6 +148,7 @@ class Purchase(models.Model):
 
         WEBHOOK = "webhook"
         EXCHANGE = "exchange"
+        CHECKOUT = "checkout"
         REPLAY = "replay"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

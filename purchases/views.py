@@ -30,6 +30,7 @@ class TokenRefresh(APIView):
     """`POST /api/members/token/refresh`: the next member token, with products as they are now."""
 
     permission_classes = []
+    throttle_scope = "refresh"
 
     def post(self, request: Request) -> Response:
         body = RefreshTokenSerializer(data=request.data)

@@ -1,11 +1,10 @@
 """The operators' pages about who sells and who buys."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from django.utils.timezone import now
 
@@ -23,13 +22,13 @@ from tenants.models import (
 class ReadOnly:
     """Rows that only the product writes: operators look at them and act through actions."""
 
-    def has_add_permission(self, *args: Any) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_change_permission(self, *args: Any) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, *args: Any) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
 
@@ -42,18 +41,31 @@ class ReadOnlyInline(ReadOnly, admin.TabularInline):
     extra = 0
     show_change_link = True
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        return tuple(self.fields or ())
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fields
 
 
 class WholeRowForm(forms.ModelForm):
-    """Checks the row's constraints even where they involve columns that the form doesn't show.
+    """Checks constraints even where they involve columns that the page doesn't let one edit.
 
     Django would leave those to the database, whose refusal is a crash to the operator.
     """
 
     def _get_validation_exclusions(self) -> set[str]:
-        return set()
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        columns = {field.name for field in self.instance._meta.concrete_fields}
+        return excluded - (columns - set(self.fields))
+
+
+class TenantsOwnAdmin(admin.ModelAdmin):
+    """What belongs to a tenant for good: it is chosen once."""
+
+    form = WholeRowForm
+    autocomplete_fields = ["tenant"]
+    list_select_related = ["tenant"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [*super().get_readonly_fields(request, obj), *(["tenant"] if obj else [])]
 
 
 @admin.register(Tenant)
@@ -62,40 +74,42 @@ class TenantAdmin(admin.ModelAdmin):
     list_filter = ["is_active"]
     search_fields = ["id", "slug", "name", "payment_accounts__stripe_account_id"]
     readonly_fields = ["id", "created_at"]
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
 
 
 @admin.register(PaymentAccount)
-class PaymentAccountAdmin(admin.ModelAdmin):
-    form = WholeRowForm
+class PaymentAccountAdmin(TenantsOwnAdmin):
     list_display = [
         "stripe_account_id", "tenant", "livemode", "display_name", "charges_enabled",
         "connected_at", "disconnected_at",
     ]  # fmt: skip
     list_filter = ["livemode", "charges_enabled", ("disconnected_at", admin.EmptyFieldListFilter)]
-    list_select_related = ["tenant"]
     search_fields = ["stripe_account_id", "display_name", "tenant__slug", "tenant__name"]
-    autocomplete_fields = ["tenant"]
     fields = [
         "tenant", "stripe_account_id", "livemode", "display_name", "charges_enabled",
         "payouts_enabled", "details_submitted", "connected_at", "disconnected_at",
     ]  # fmt: skip
+    readonly_fields = ["payouts_enabled", "details_submitted", "connected_at", "disconnected_at"]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        said_by_stripe = self.fields[4:]
-        return said_by_stripe if obj is None else [*self.fields[:3], *said_by_stripe]
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        chosen_once = ["stripe_account_id", "livemode", "charges_enabled"] if obj else []
+        return [*super().get_readonly_fields(request, obj), *chosen_once]
 
     # A disconnected account keeps its row: refunds and disputes of its sales still arrive.
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
 
+API_KEY_COLUMNS = ("prefix", "tenant", "kind", "created_at", "last_used_at", "revoked_at")
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ["prefix", "tenant", "kind", "created_at", "last_used_at", "revoked_at"]
+    list_display = API_KEY_COLUMNS
     list_filter = ["kind", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["tenant"]
     search_fields = ["prefix", "tenant__slug", "tenant__name"]
-    fields = list_display
+    fields = API_KEY_COLUMNS
     actions = ["revoke"]
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
@@ -118,7 +132,7 @@ class MemberAdmin(admin.ModelAdmin):
     search_fields = ["id", "email", "external_id", "name"]
     show_full_result_count = False
     fields = ["email", "name", "tenant", "external_id", "id", "created_at"]
-    readonly_fields = fields[2:]
+    readonly_fields = ["tenant", "external_id", "id", "created_at"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -127,15 +141,18 @@ class MemberAdmin(admin.ModelAdmin):
         return False
 
 
+SESSION_COLUMNS = (
+    "id", "member", "tenant", "authenticated", "created_at", "expires_at", "revoked_at",
+)  # fmt: skip
+
+
 @admin.register(MemberSession)
 class MemberSessionAdmin(ReadOnlyAdmin):
-    list_display = [
-        "id", "member", "tenant", "authenticated", "created_at", "expires_at", "revoked_at",
-    ]  # fmt: skip
+    list_display = SESSION_COLUMNS
     list_filter = ["authenticated", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["member__tenant"]
     search_fields = ["id", "member__id", "member__email", "member__external_id", "purchase_id"]
-    fields = [*list_display, "purchase_id"]
+    fields = (*SESSION_COLUMNS, "purchase_id")
 
     @admin.display(ordering="member__tenant")
     def tenant(self, session: MemberSession) -> Tenant:
@@ -146,7 +163,7 @@ class MemberSessionAdmin(ReadOnlyAdmin):
 class SigningKeyAdmin(ReadOnlyAdmin):
     list_display = ["kid", "active_from", "retired_at"]
     search_fields = ["kid"]
-    fields = [*list_display, "public_key"]
+    fields = ["kid", "active_from", "retired_at", "public_key"]
 
 
 @admin.register(TenantUser)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from django.core import signing
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -13,6 +14,9 @@ from rest_framework.request import Request
 from tenants import tokens
 from tenants.keys import sha256
 from tenants.models import ApiKey, Member, MemberSession, Tenant
+
+PAGE_PREFIX = "page_"
+PAGE_SALT = "allegro.page"
 
 
 class HasCredential(BasePermission):
@@ -37,25 +41,55 @@ class BearerAuthentication(BaseAuthentication):
 
 
 class PublishableKeyAuthentication(BearerAuthentication):
-    """`request.user` is the tenant whose publishable key this is, `request.auth` the key."""
+    """`request.user` is the tenant that the key is for, `request.auth` as well.
 
-    def authenticate_bearer(self, credential: str) -> tuple[Tenant, ApiKey]:
-        key = (
-            ApiKey.objects.select_related("tenant")
-            .filter(
-                sha256=sha256(credential),
-                kind=ApiKey.Kind.PUBLISHABLE,
-                revoked_at=None,
-                tenant__is_active=True,
-            )
-            .first()
-        )
-        if key is None:
+    Takes a publishable key, or what `page_key` gave to a page of ours.
+    """
+
+    def authenticate_bearer(self, credential: str) -> tuple[Tenant, Tenant]:
+        tenant = _tenant_of_page(credential) or _tenant_of_key(credential)
+        if tenant is None:
             raise AuthenticationFailed(
                 "This is no valid publishable key. Use the one beginning with pk_."
             )
-        _note_use(key)
-        return key.tenant, key
+        return tenant, tenant
+
+
+def page_key(tenant: Tenant) -> str:
+    """What a page that we serve ourselves uses in place of a publishable key, for a day.
+
+    Of the keys themselves only hashes are stored, and one in an address would be logged.
+    """
+    return PAGE_PREFIX + signing.dumps(str(tenant.id), salt=PAGE_SALT)
+
+
+def _tenant_of_page(credential: str) -> Tenant | None:
+    if not credential.startswith(PAGE_PREFIX):
+        return None
+    try:
+        tenant_id = signing.loads(
+            credential.removeprefix(PAGE_PREFIX), salt=PAGE_SALT, max_age=timedelta(days=1)
+        )
+    except signing.BadSignature:
+        return None
+    return Tenant.objects.filter(id=tenant_id, is_active=True).first()
+
+
+def _tenant_of_key(credential: str) -> Tenant | None:
+    key = (
+        ApiKey.objects.select_related("tenant")
+        .filter(
+            sha256=sha256(credential),
+            kind=ApiKey.Kind.PUBLISHABLE,
+            revoked_at=None,
+            tenant__is_active=True,
+        )
+        .first()
+    )
+    if key is None:
+        return None
+    _note_use(key)
+    return key.tenant
 
 
 def _note_use(key: ApiKey) -> None:

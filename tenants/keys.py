@@ -16,5 +16,11 @@ def sha256(text: str) -> str:
 def create_key(tenant: Tenant, kind: ApiKey.Kind) -> str:
     """Store a new key and return it; it can't be shown again."""
     key = PREFIXES[kind] + secrets.token_urlsafe(32)
-    ApiKey.objects.create(tenant=tenant, kind=kind, prefix=key[:12], sha256=sha256(key))
+    store_key(tenant, kind, key)
     return key
+
+
+def store_key(tenant: Tenant, kind: ApiKey.Kind, key: str) -> None:
+    ApiKey.objects.get_or_create(
+        sha256=sha256(key), defaults={"tenant": tenant, "kind": kind, "prefix": key[:12]}
+    )

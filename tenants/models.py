@@ -11,6 +11,7 @@ from django.db.models.functions import Lower
 from django.utils.timezone import now
 
 from tenants.inserting import insert_statement
+from tenants.origins import validate_origins
 
 
 def validate_timezone(name: str) -> None:
@@ -33,6 +34,7 @@ class Tenant(models.Model):
     allowed_origins = models.JSONField(
         default=list,
         blank=True,
+        validators=[validate_origins],
         help_text='Sites that may sell, as exact origins: ["https://shop.example"].',
     )
     default_return_url = models.URLField(blank=True)

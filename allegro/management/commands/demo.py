@@ -1,4 +1,4 @@
-import os
+import json
 import socket
 import sys
 from pathlib import Path
@@ -8,43 +8,48 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
-from django.utils.crypto import salted_hmac
+from django.db import connection
 
-from purchases.models import CreditPackage, Offer, Plan, Product
-from tenants.models import PaymentAccount, Tenant
-
-PACKAGES = [(1, 3_000), (5, 14_000), (10, 25_000), (25, 57_500), (50, 100_000)]
+from allegro import demo_data
+from allegro.processes import run_together
+from purchases.models import Plan
+from purchases.money import display
+from tenants.models import Tenant
 
 
 class Command(BaseCommand):
-    help = "Fill the database with a demo tenant, unless it is there, and serve on port 8000."
+    help = (
+        "Run all of Allegro on this machine, with a demo tenant, a shop that sells its plans, and "
+        "a stand-in for Stripe (unless .env names the real one). Ctrl-C ends all of it."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--port", type=int, default=8000, help="of Allegro")
+        parser.add_argument("--sandbox-port", type=int, default=8001, help="of the stand-in")
+        parser.add_argument("--shop-port", type=int, default=8002, help="of the shop")
 
-    def handle(self, *, port: int, **options: Any) -> None:
+    def handle(self, *, port: int, sandbox_port: int, shop_port: int, **options: Any) -> None:
         if settings.STRIPE_LIVEMODE:
             raise CommandError("STRIPE_SECRET_KEY is a live key: no place for a demo.")
-        _require_free(port)
+        for name, taken in (
+            ("port", port),
+            ("sandbox-port", sandbox_port),
+            ("shop-port", shop_port),
+        ):
+            _require_free(name, taken)
         call_command("migrate", verbosity=0)
-        with transaction.atomic():
-            _make_admin()
-            _make_tenant()
-        self.stdout.write(_instructions(port))
+        tenant = demo_data.make(f"http://localhost:{shop_port}")
+        commands = [_web(port), _shop(shop_port, port, tenant)]
+        if settings.STRIPE_API_BASE:
+            commands.append(_sandbox(sandbox_port, port))
+        # The children make connections of their own.
+        connection.close()
+        self.stdout.write(_instructions(port, sandbox_port, shop_port))
         self.stdout.flush()
-        # From here on this process is the server, so that Ctrl-C and signals are its own.
-        os.execv(  # noqa: S606
-            sys.executable,
-            [
-                sys.executable, "-m", "gunicorn", "allegro.wsgi:application",
-                "--worker-class", "gthread", "--workers", "2", "--threads", "4",
-                "--bind", f"127.0.0.1:{port}", "--no-control-socket", "--log-level", "warning",
-            ],
-        )  # fmt: skip
+        sys.exit(run_together(commands))
 
 
-def _require_free(port: int) -> None:
+def _require_free(name: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -52,73 +57,67 @@ def _require_free(port: int) -> None:
         except OSError as error:
             raise CommandError(
                 f"Port {port} is in use. Stop what runs there, or choose another: "
-                "manage.py demo --port 8001"
+                f"{_manage()} demo --{name} {port + 10}"
             ) from error
 
 
-def _admin_password() -> str:
-    # Derived, so that a second run can print it without its being stored anywhere.
-    return salted_hmac("allegro.demo", "admin").hexdigest()[:16]
+def _web(port: int) -> list[str]:
+    return [
+        sys.executable, "-m", "gunicorn", "allegro.wsgi:application",
+        "--worker-class", "gthread", "--workers", "2", "--threads", "4",
+        "--bind", f"127.0.0.1:{port}", "--no-control-socket", "--log-level", "warning",
+        "--graceful-timeout", "5",
+    ]  # fmt: skip
 
 
-def _make_admin() -> None:
-    users = get_user_model().objects
-    if not users.filter(username="admin").exists():
-        users.create_superuser("admin", password=_admin_password())
+def _shop(port: int, web_port: int, tenant: Tenant) -> list[str]:
+    plans = [
+        {"id": str(plan.id), "name": plan.name, "price": display(plan.amount, plan.currency)}
+        for plan in Plan.objects.filter(offer__tenant=tenant, is_active=True).order_by("amount")
+    ]
+    return [
+        sys.executable, "-m", "sandbox.shop", "--port", str(port),
+        "--allegro", f"http://localhost:{web_port}", "--key", demo_data.publishable_key(),
+        "--plans", json.dumps(plans),
+    ]  # fmt: skip
 
 
-def _make_tenant() -> None:
-    tenant, is_new = Tenant.objects.get_or_create(
-        slug="demo", defaults={"name": "Demo Weekly", "timezone": "Europe/Paris"}
-    )
-    if not is_new:
-        return
-    PaymentAccount.objects.create(
-        tenant=tenant,
-        stripe_account_id="acct_test_demo",
-        livemode=False,
-        display_name="Demo Weekly",
-        charges_enabled=True,
-        payouts_enabled=True,
-        details_submitted=True,
-    )
-    archive = Product.objects.create(tenant=tenant, slug="archive", name="Archive")
-    weekly = Product.objects.create(tenant=tenant, slug="weekly", name="Weekly issue")
-    offer = Offer.objects.create(tenant=tenant, slug="membership", name="Membership")
-    month = {"name": "One month", "amount": 1_200, "duration": "P1M"}
-    year = {"name": "One year", "amount": 12_000, "duration": "P1Y"}
-    for terms, products in ((month, [weekly]), (year, [weekly, archive])):
-        plan = Plan.objects.create(offer=offer, currency="eur", **terms)
-        plan.products.set(products)
-    for credits_, amount in PACKAGES:
-        CreditPackage.objects.get_or_create(
-            key=f"{credits_}_credit{'s' if credits_ > 1 else ''}",
-            defaults={"credits": credits_, "amount": amount, "currency": "eur"},
-        )
+def _sandbox(port: int, web_port: int) -> list[str]:
+    return [
+        sys.executable, "-m", "sandbox", "--port", str(port),
+        "--key", settings.STRIPE_SECRET_KEY, "--client-id", settings.STRIPE_CONNECT_CLIENT_ID,
+        "--webhook", f"http://localhost:{web_port}/api/webhooks/stripe",
+        "--secret", settings.STRIPE_WEBHOOK_SECRETS[0],
+        "--account", demo_data.ACCOUNT_ID,
+        "--state", str(settings.BASE_DIR / "var" / "sandbox.json"),
+    ]  # fmt: skip
 
 
-def _instructions(port: int) -> str:
+def _instructions(port: int, sandbox_port: int, shop_port: int) -> str:
     here = f"http://localhost:{port}"
     admin = get_user_model().objects.get(username="admin")
-    password = _admin_password()
+    password = demo_data.admin_password()
     shown = password if admin.check_password(password) else "(the one you set)"
-    send = f"{_command()} simulate checkout --tenant demo"
+    send = f"{_manage()} simulate checkout --tenant demo"
     if here != settings.ALLEGRO_URL:
         send += f" --url {here}/api/webhooks/stripe"
+    stripe = f"http://localhost:{sandbox_port}/" if settings.STRIPE_API_BASE else "the real one"
     return f"""
+  Shop             http://localhost:{shop_port}/      buy something here
   Admin            {here}/admin/      user admin, password {shown}
+  Stripe           {stripe}      refunds, disputes and deliveries, if a stand-in
   Webhook          {here}/api/webhooks/stripe
   Webhook secret   {settings.STRIPE_WEBHOOK_SECRETS[0]}
 
-  Buy something: in a second terminal, in this folder, send a signed event with
+  Or send a signed event from a second terminal, in this folder:
 
       {send}
 
-  and look at the purchase, its entitlements and events in the admin. Ctrl-C stops the server.
+  and look at the purchase, its entitlements and events in the admin. Ctrl-C ends all of it.
 """
 
 
-def _command() -> str:
+def _manage() -> str:
     python = Path(sys.executable)
     inside = python.is_relative_to(Path.cwd())
     return f"{python.relative_to(Path.cwd()) if inside else python} manage.py"

@@ -1,0 +1,163 @@
+"""A member wants to buy a plan: open a Checkout Session on the tenant's account."""
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from fulfillment import errors, gateway, return_urls
+from fulfillment.models import Checkout
+from fulfillment.payments import lock_payment
+from purchases import catalog
+from purchases.models import Entitlement, Plan, Purchase
+from purchases.settling import settle
+from tenants.keys import sha256
+from tenants.models import Member, PaymentAccount, Tenant
+
+# How long Stripe keeps a session open when nothing else is asked for.
+SESSION_LIFETIME = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a browser asks for. The verifier itself stays there; this is its hash, or blank."""
+
+    plan_id: uuid.UUID
+    return_url: str
+    email: str
+    verifier_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A checkout that is open until `expires_at` (UTC), at `url`."""
+
+    id: uuid.UUID
+    url: str
+    expires_at: datetime
+
+
+def open_checkout(tenant: Tenant, order: Order, *, member: Member | None) -> Opened:
+    """Open a checkout for the member, who is None where nobody is signed in.
+
+    What is agreed on is committed before Stripe is called, so that a payment finds its checkout
+    whatever becomes of that call. Raises one of `errors`.
+    """
+    plan = Plan.objects.filter(id=order.plan_id, offer__tenant=tenant, is_active=True).first()
+    if plan is None:
+        raise errors.PlanNotFound
+    if order.return_url and not return_urls.is_allowed(order.return_url, tenant):
+        raise errors.InvalidReturnUrl
+    token = secrets.token_urlsafe(32)
+    checkout = Checkout(
+        tenant=tenant,
+        member=member,
+        plan=plan,
+        snapshot=catalog.snapshot_of_plan(plan),
+        livemode=settings.STRIPE_LIVEMODE,
+        token_sha256=sha256(token),
+        verifier_sha256=order.verifier_sha256,
+        return_url=order.return_url or tenant.default_return_url or hosted_return_page(tenant),
+        expires_at=timezone.now() + SESSION_LIFETIME,
+    )
+    if plan.amount == 0:
+        _complete_free(checkout)
+        url = return_urls.with_parameter(checkout.return_url, return_urls.TOKEN, token)
+    else:
+        url = _open_session(checkout, token, email=member.email if member else order.email)
+    return Opened(id=checkout.id, url=url, expires_at=checkout.expires_at)
+
+
+def hosted_return_page(tenant: Tenant) -> str:
+    return f"{settings.ALLEGRO_URL}/purchase/return?tenant={tenant.slug}"
+
+
+def _open_session(checkout: Checkout, token: str, *, email: str | None) -> str:
+    checkout.account_id = _account_of(checkout.tenant).stripe_account_id
+    checkout.save(force_insert=True)
+    session = gateway.create_session(
+        _parameters(checkout, token, email=email),
+        account_id=checkout.account_id,
+        idempotency_key=str(checkout.id),
+    )
+    checkout.stripe_session_id = session.id
+    checkout.expires_at = session.expires_at
+    checkout.save(update_fields=["stripe_session_id", "expires_at"])
+    return session.url
+
+
+def _account_of(tenant: Tenant) -> PaymentAccount:
+    account = tenant.payment_accounts.filter(
+        livemode=settings.STRIPE_LIVEMODE, disconnected_at=None
+    ).first()
+    if account is None:
+        raise errors.NotConnected
+    if not account.charges_enabled:
+        raise errors.ChargesDisabled
+    return account
+
+
+def _parameters(checkout: Checkout, token: str, *, email: str | None) -> dict[str, Any]:
+    """Of a direct charge: the session lives on the tenant's account and pays the tenant."""
+    metadata = {
+        "tenant_id": str(checkout.tenant_id),
+        "checkout_id": str(checkout.id),
+        "plan_id": str(checkout.plan_id),
+    }
+    if checkout.member_id:
+        metadata["member_id"] = str(checkout.member_id)
+    parameters: dict[str, Any] = {
+        "mode": "payment",
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": checkout.snapshot["currency"],
+                    "unit_amount": checkout.snapshot["amount"],
+                    "product_data": {"name": checkout.snapshot["name"]},
+                },
+            }
+        ],
+        "client_reference_id": str(checkout.id),
+        # On both: Stripe copies neither to the other, and charges get the PaymentIntent's.
+        "metadata": metadata,
+        "payment_intent_data": {"metadata": metadata},
+        "success_url": return_urls.with_parameter(checkout.return_url, return_urls.TOKEN, token),
+        "cancel_url": return_urls.with_parameter(checkout.return_url, return_urls.CANCELED, "1"),
+    }
+    if email:
+        parameters["customer_email"] = email
+    return parameters
+
+
+@transaction.atomic
+def _complete_free(checkout: Checkout) -> None:
+    """A plan without a price needs no Stripe, but somebody to give it to, and only once."""
+    if checkout.member is None:
+        raise errors.MemberRequired
+    lock_payment("", f"{checkout.plan_id} {checkout.member_id}")
+    has_it = Entitlement.objects.active().filter(
+        member=checkout.member, purchase__plan=checkout.plan
+    )
+    if has_it.exists():
+        raise errors.AlreadyClaimed
+    purchase = Purchase(
+        tenant=checkout.tenant,
+        member=checkout.member,
+        plan=checkout.plan,
+        snapshot=checkout.snapshot,
+        livemode=checkout.livemode,
+        amount_subtotal=0,
+        amount_total=0,
+        currency=checkout.snapshot["currency"],
+        payment_status=Purchase.PaymentStatus.FREE,
+    )
+    settle(purchase, channel=Purchase.Channel.CHECKOUT)
+    checkout.purchase = purchase
+    checkout.status = Checkout.Status.COMPLETE
+    checkout.save(force_insert=True)

@@ -1,0 +1,57 @@
+// The hosted return page: shows what client.js finds out about the purchase.
+"use strict";
+
+const REASONS = {
+  canceled: "canceled",
+  expired: "expired",
+  token_expired: "expired",
+  token_used: "used",
+  invalid_token: "elsewhere",
+  network: "unreachable",
+  stripe_unavailable: "unreachable",
+};
+const RETRY = ["processing", "elsewhere", "unreachable"];
+
+// client.js takes the token out of the address; this script runs before it.
+const token = new URL(location.href).searchParams.get("allegro_purchase_token");
+const again = document.getElementById("again");
+
+function show(state) {
+  for (const section of document.querySelectorAll("[data-state]")) {
+    section.hidden = section.dataset.state !== state;
+  }
+  again.hidden = !(token && RETRY.includes(state));
+  // Whoever reads by ear or by keyboard goes on from here.
+  document.querySelector(`[data-state="${state}"] h1`).focus();
+}
+
+function until(entitlement) {
+  if (!entitlement.ends_at) return "for good";
+  const date = new Date(entitlement.ends_at);
+  return `until ${date.toLocaleDateString(undefined, { dateStyle: "long" })}`;
+}
+
+window.addEventListener("allegro:purchase:completed", ({ detail }) => {
+  document.getElementById("bought").textContent = detail.purchase.name;
+  document.getElementById("entitlements").replaceChildren(
+    ...detail.entitlements.map((entitlement) => {
+      const item = document.createElement("li");
+      const end = document.createElement("span");
+      end.textContent = until(entitlement);
+      item.append(entitlement.product_name, end);
+      return item;
+    }),
+  );
+  document.getElementById("account").textContent = detail.member.email ? `For ${detail.member.email}` : "";
+  show("completed");
+});
+window.addEventListener("allegro:purchase:processing", () => show("processing"));
+window.addEventListener("allegro:purchase:failed", ({ detail }) => show(REASONS[detail.reason] || "failed"));
+window.addEventListener("allegro:ready", () => {
+  const canceled = new URL(location.href).searchParams.has("allegro_purchase_canceled");
+  if (!token && !canceled && !window.allegro.purchase.validation) show("unknown");
+});
+again.addEventListener("click", () => {
+  show("confirming");
+  window.allegro.purchase.exchangeToken(token).catch(() => {});
+});
