@@ -17,7 +17,7 @@ from django.core.validators import validate_email
 from purchases.models import MAX_AMOUNT, Charge
 
 NIL = uuid.UUID(int=0)
-IDENTIFIER = re.compile(r"[\x21-\x7e]{1,255}")
+IDENTIFIER = re.compile("[^\x00-\x20\x7f\ud800-\udfff]{1,255}")
 # RFC 5321 §4.5.3.1.3, less the angle brackets.
 MAX_EMAIL = 254
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

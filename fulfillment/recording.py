@@ -60,13 +60,13 @@ def record_expiry(session: CheckoutSession, *, origin: Origin) -> Done:
     tenant = sales.seller_of(session, origin)
     lock_payment(origin.account_id, session.id)
     checkout = sales.checkout_of(session, tenant, origin)
-    if checkout is None and "tenant_id" not in session.metadata:
+    if checkout is None:
         raise sales.not_ours()
-    if checkout and checkout.status == Checkout.Status.OPEN:
+    if checkout.status == Checkout.Status.OPEN:
         checkout.status = Checkout.Status.EXPIRED
         checkout.stripe_session_id = session.id
         checkout.save(update_fields=["status", "stripe_session_id"])
-    return Done(code="expired", tenant=checkout.tenant if checkout else tenant)
+    return Done(code="expired", tenant=checkout.tenant)
 
 
 def _require_active(tenant: Tenant) -> None:
