@@ -4,8 +4,10 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
+from django.http import Http404, HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
+from django.views import defaults
 from rest_framework import exceptions, status
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.response import Response
@@ -51,6 +53,20 @@ def headers_of(error: exceptions.APIException) -> dict[str, str]:
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait) + 1)
     return headers
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """A wrong address: in the envelope below /api/, else as a page."""
+    if not request.path_info.startswith("/api/"):
+        return defaults.page_not_found(request, exception)
+    return JsonResponse(envelope(exceptions.NotFound()), status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """An error of ours, without a word about it; the log has the rest under the request id."""
+    if not request.path_info.startswith("/api/"):
+        return defaults.server_error(request)
+    return JsonResponse(envelope(exceptions.APIException()), status=500)
 
 
 class Pagination(PageNumberPagination):

@@ -35,6 +35,13 @@ def words(name: str) -> list[str]:
     return [word for word in (part.strip() for part in os.environ.get(name, "").split(",")) if word]
 
 
+def whole_number(name: str) -> int:
+    value = os.environ.get(name) or "0"
+    if not value.isdecimal():
+        raise ImproperlyConfigured(f"{name} is {value!r}; write a whole number.")
+    return int(value)
+
+
 def one_of(name: str, *choices: str) -> str:
     value = os.environ.get(name) or choices[0]
     if value not in choices:
@@ -159,7 +166,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     # Of one client. A page that waits for a payment asks every two seconds.
     "DEFAULT_THROTTLE_RATES": {"checkout": "30/min", "exchange": "90/min", "refresh": "30/min"},
     # How many proxies in front write X-Forwarded-For; nothing further left in it is believed.
-    "NUM_PROXIES": int(os.environ.get("PROXY_HOPS") or 0),
+    "NUM_PROXIES": whole_number("PROXY_HOPS"),
 }
 
 # Browsers may call these from other sites; fulfillment/cors.py says from which.

@@ -9,6 +9,9 @@ admin.site.site_header = admin.site.site_title = "Allegro"
 # It would take a fifth of the width from tables that need it.
 admin.site.enable_nav_sidebar = False
 
+handler404 = "allegro.api.not_found"
+handler500 = "allegro.api.server_error"
+
 urlpatterns = [
     # Both spellings: Stripe takes a redirect for a failed delivery.
     re_path(r"^api/webhooks/stripe/?$", fulfillment.stripe_webhook),

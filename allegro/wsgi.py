@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
@@ -37,7 +36,7 @@ def with_chunked_bodies(application: Application) -> Application:
 def refuse_to_start_misconfigured() -> None:
     """Raise on any failed system check: `gunicorn`, unlike `runserver`, runs none by itself."""
     serious = [check for check in run_checks() if check.is_serious()]
-    if serious and not settings.DEBUG:
+    if serious:
         raise ImproperlyConfigured("\n".join(map(str, serious)))
 
 

@@ -143,6 +143,6 @@ def _client(key: str, base: str) -> stripe.StripeClient:
         client_id=settings.STRIPE_CONNECT_CLIENT_ID,
         stripe_version=settings.STRIPE_API_VERSION,
         max_network_retries=2,
-        http_client=stripe.RequestsClient(timeout=(3.05, 10)),
+        http_client=stripe.RequestsClient(timeout=(3.05, 5)),
         base_addresses={"api": base, "connect": base} if base else {},
     )

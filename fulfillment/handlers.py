@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from fulfillment.facts import ChargeFacts, CheckoutSession, Event
 from fulfillment.outcomes import Done, Ignored
-from fulfillment.payments import lock_payment
 from fulfillment.recording import record_checkout, record_expiry
 from fulfillment.sales import Origin
 from purchases.models import Charge, Purchase
@@ -34,12 +33,11 @@ def charge_changed(event: Event, origin: Origin) -> Done:
     the session says when the purchase is paid.
     """
     charge = ChargeFacts.parse(event.object)
-    tenant = origin.owner()
-    if origin.account_id and tenant is None:
-        raise Ignored("not_ours", "No tenant has connected this account.")
     if not charge.payment_intent_id:
         raise Ignored("not_ours", "A charge without a payment intent is from no checkout.")
-    lock_payment(origin.account_id, charge.payment_intent_id)
+    tenant = origin.lock(charge.payment_intent_id)
+    if origin.account_id and tenant is None:
+        raise Ignored("not_ours", "No tenant has connected this account.")
     _keep(charge, origin)
     purchase = (
         Purchase.objects.select_related("tenant")

@@ -98,6 +98,7 @@ def process_again(record_id: str) -> StripeEvent:
 
 
 def _count_attempt(record_id: str, error: Exception) -> StripeEvent:
+    logger.error("stripe_event_failed", event_id=record_id, exc_info=error)
     with transaction.atomic():
         record = StripeEvent.objects.select_for_update().get(pk=record_id)
         if record.status in StripeEvent.UNSETTLED:

@@ -4,7 +4,6 @@ from fulfillment import sales
 from fulfillment.facts import CheckoutSession, Malformed
 from fulfillment.models import Checkout
 from fulfillment.outcomes import Done, Held, Ignored
-from fulfillment.payments import lock_payment
 from fulfillment.sales import Origin
 from purchases.models import Purchase
 from purchases.settling import settle
@@ -30,7 +29,6 @@ def record_checkout(
     if session.mode != "payment":
         raise Ignored("not_a_payment", f"A session in {session.mode} mode buys nothing.")
     tenant = sales.seller_of(session, origin)
-    lock_payment(origin.account_id, session.payment_intent_id or session.id)
     checkout = sales.checkout_of(session, tenant, origin)
     purchase = sales.known_purchase(session, checkout, tenant, origin)
     if purchase is None:
@@ -58,7 +56,6 @@ OUTCOMES = {
 def record_expiry(session: CheckoutSession, *, origin: Origin) -> Done:
     """Note that nobody paid in time. A session that was paid after all stays complete."""
     tenant = sales.seller_of(session, origin)
-    lock_payment(origin.account_id, session.id)
     checkout = sales.checkout_of(session, tenant, origin)
     if checkout is None:
         raise sales.not_ours()

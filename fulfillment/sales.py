@@ -13,7 +13,7 @@ from django.db.models import Q
 from fulfillment.facts import NIL, CheckoutSession, text
 from fulfillment.models import Checkout
 from fulfillment.outcomes import Held, Ignored
-from fulfillment.payments import charge_of
+from fulfillment.payments import charge_of, lock_payment, locking_payment
 from purchases import catalog
 from purchases.models import CreditPackage, Plan, Purchase
 from tenants.models import Member, PaymentAccount, Tenant
@@ -29,25 +29,30 @@ class Origin:
     livemode: bool
     channel: Purchase.Channel
 
-    def owner(self) -> Tenant | None:
-        """The tenant that connected the account, now or once; None if there is none."""
-        account = (
-            PaymentAccount.objects.select_related("tenant")
-            .filter(stripe_account_id=self.account_id, livemode=self.livemode)
-            .first()
+    def lock(self, payment: str) -> Tenant | None:
+        """Lock the payment; returns the tenant that connected the account, now or once.
+
+        None for the platform's own account, and for one that no tenant has connected.
+        """
+        if not self.account_id:
+            lock_payment(self.account_id, payment)
+            return None
+        accounts = PaymentAccount.objects.select_related("tenant").filter(
+            stripe_account_id=self.account_id, livemode=self.livemode
         )
+        account = locking_payment(accounts, self.account_id, payment).first()
         return account.tenant if account else None
 
 
 def seller_of(session: CheckoutSession, origin: Origin) -> Tenant | None:
-    """The tenant whose account this is; None for the platform's own.
+    """The tenant whose account this is, None for the platform's own; the payment is locked.
 
     The account decides. Its owner can write any metadata into its sessions, so metadata that
     names another tenant is a mistake or an attack, and never followed.
     """
+    owner = origin.lock(session.payment_intent_id or session.id)
     if not origin.account_id:
         return None
-    owner = origin.owner()
     claimed = session.metadata.get("tenant_id")
     if claimed is None:
         if owner is None:

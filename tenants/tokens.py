@@ -9,11 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
-from cryptography.fernet import Fernet, MultiFernet
+import structlog
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -22,6 +24,8 @@ from rest_framework.exceptions import APIException
 
 from tenants.keys import sha256
 from tenants.models import Member, MemberSession, SigningKey
+
+logger = structlog.get_logger(__name__)
 
 JWT_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(days=30)
@@ -94,6 +98,17 @@ def _vault() -> MultiFernet:
 def _fernet_key(secret: str) -> bytes:
     derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"allegro signing keys")
     return base64.urlsafe_b64encode(derived.derive(secret.encode()))
+
+
+def _signing_pair() -> tuple[SigningKey, rsa.RSAPrivateKey]:
+    key = current_signing_key()
+    try:
+        return key, _private_key(key.kid, bytes(key.private_key_encrypted))
+    except InvalidToken:
+        # SECRET_KEY was replaced without a fallback. The old key still verifies what it signed.
+        logger.warning("signing_key_unreadable", kid=key.kid)
+        key = create_signing_key()
+        return key, _private_key(key.kid, bytes(key.private_key_encrypted))
 
 
 @functools.lru_cache(maxsize=8)
@@ -183,7 +198,7 @@ def issue_jwt(
 
     The same session, products and `issued_at` give the same token.
     """
-    key = current_signing_key()
+    key, private = _signing_pair()
     # Whole seconds, as the claims have them.
     issued_at = (issued_at or timezone.now()).replace(microsecond=0)
     expires_at = issued_at + JWT_LIFETIME
@@ -199,7 +214,6 @@ def issue_jwt(
         "authenticated": session.authenticated,
         "products": products,
     }
-    private = _private_key(key.kid, bytes(key.private_key_encrypted))
     return jwt.encode(claims, private, algorithm="RS256", headers={"kid": key.kid}), expires_at
 
 
@@ -224,7 +238,13 @@ def session_of(token: str) -> MemberSession:
             },
         )
         session = MemberSession.objects.select_related("member__tenant").get(id=claims["sid"])
-    except (jwt.InvalidTokenError, KeyError, TypeError, MemberSession.DoesNotExist) as error:
+    except (
+        jwt.InvalidTokenError,
+        KeyError,
+        TypeError,
+        ValidationError,
+        MemberSession.DoesNotExist,
+    ) as error:
         raise InvalidMemberToken from error
     is_ours = (claims["sub"], claims["aud"]) == (
         str(session.member_id),

@@ -37,7 +37,7 @@ class Server:
         self._command = [
             *(sys.executable, "-m", "gunicorn", "allegro.wsgi:application"),
             *("-k", "gthread", "--workers", str(workers), "--threads", str(threads)),
-            *("--bind", f"127.0.0.1:{port}", "--no-control-socket"),
+            *("--bind", f"127.0.0.1:{port}", "--preload", "--no-control-socket"),
         ]
 
     @property

@@ -65,7 +65,7 @@ def _web(port: int) -> list[str]:
     return [
         sys.executable, "-m", "gunicorn", "allegro.wsgi:application",
         "--worker-class", "gthread", "--workers", "2", "--threads", "4",
-        "--bind", f"127.0.0.1:{port}", "--no-control-socket", "--log-level", "warning",
+        "--bind", f"127.0.0.1:{port}", "--preload", "--no-control-socket", "--log-level", "warning",
         "--graceful-timeout", "5",
     ]  # fmt: skip
 

@@ -1,0 +1,107 @@
+"""Stripe's API on loopback: the Checkout Sessions that a test put there, and faults on demand.
+
+with stripe_stand_in() as stripe:
+    stripe.add(event)
+    with running_server(env={"STRIPE_API_BASE": stripe.url}) as server:
+        ...
+"""
+
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+SESSIONS = "/v1/checkout/sessions/"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that arrived, `account_id` being the account it was made for."""
+
+    method: str
+    path: str
+    account_id: str
+
+
+class StripeStandIn:
+    """`sessions` by `(account_id, session_id)`, as Stripe would send them now.
+
+    `status`, unless it is 200, is the answer to every call; each waits `delay` seconds first.
+    """
+
+    def __init__(self, url):
+        self.url = url
+        self.sessions = {}
+        self.status = 200
+        self.delay = 0
+        self.calls = []
+        self.has_ended = threading.Event()
+
+    def add(self, event, **fields):
+        """Let Stripe have the session that an event is about, with other values where given."""
+        session = {**event["data"]["object"], **fields}
+        self.sessions[event.get("account", ""), session["id"]] = session
+
+    def answer(self, call):
+        self.calls.append(call)
+        # No plain sleep: the end of the test must not wait for it.
+        self.has_ended.wait(self.delay)
+        if self.status != 200:
+            return self.status, _error("api_error", None)
+        session = self.sessions.get((call.account_id, call.path.removeprefix(SESSIONS)))
+        if session is None or call.method != "GET":
+            return 404, _error("invalid_request_error", "resource_missing")
+        return 200, _expanded(session)
+
+
+@contextmanager
+def stripe_stand_in():
+    """Answer on a port of our own for as long as the block runs."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.stripe = StripeStandIn(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.stripe
+    finally:
+        server.stripe.has_ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def _answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = unquote(urlsplit(self.path).path)
+        call = Call(self.command, path, self.headers.get("Stripe-Account", ""))
+        status, data = self.server.stripe.answer(call)
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer  # noqa: N815  (the names that http.server calls)
+
+    def log_message(self, *arguments):
+        """Say nothing: the calls are kept."""
+
+
+def _error(kind, code):
+    return {"error": {"type": kind, "code": code, "message": "The stand-in says no."}}
+
+
+def _expanded(session):
+    """The session with its PaymentIntent as an object, which is how the product asks for it."""
+    intent = session.get("payment_intent")
+    if not isinstance(intent, str):
+        return session
+    status = "succeeded" if session["payment_status"] == "paid" else "processing"
+    return {
+        **session,
+        "payment_intent": {"id": intent, "object": "payment_intent", "status": status},
+    }
