@@ -8,8 +8,9 @@ from django.core.exceptions import ValidationError
 # Only what RFC 3986 allows in a URI. A browser repairs much of the rest (it drops tabs, and reads
 # a backslash as a slash), so that it would go elsewhere than the parser here says.
 URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,2000}")
-# Letters, digits and hyphens, or an IPv6 address: an international name comes as xn--….
-HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
+# The host (letters, digits and hyphens, or an IPv6 address: an international name comes as
+# xn--…), and after it nothing but a port.
+AUTHORITY = re.compile(r"([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]*)?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -22,13 +23,10 @@ def origin_of(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in DEFAULT_PORTS or "@" in parts.netloc:
+    authority = AUTHORITY.fullmatch(parts.netloc.lower())
+    if parts.scheme not in DEFAULT_PORTS or authority is None:
         return None
-    host = (parts.hostname or "").lower()
-    host = f"[{host}]" if ":" in host else host
-    if not HOST.fullmatch(host):
-        return None
-    return f"{parts.scheme}://{host}" + (
+    return f"{parts.scheme}://{authority[1]}" + (
         "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
     )
 

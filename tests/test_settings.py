@@ -23,7 +23,7 @@ REQUIRED = [
     "STRIPE_SECRET_KEY",
     "STRIPE_PUBLISHABLE_KEY",
 ]
-READERS = {"required", "flag", "words", "one_of", "get", "getenv"}
+READERS = {"required", "flag", "words", "one_of", "get", "getenv", "whole_number"}
 GOOD_SECRET = "whsec_test_allegro0000000000000000"
 LIVE_KEY = "sk_live_allegro0000000000000000"
 
