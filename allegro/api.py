@@ -29,7 +29,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 def envelope(error: exceptions.APIException) -> dict[str, Any]:
     kind: Any = error.get_codes()
     message = str(error.detail)
-    details: Any = {}
+    details: Any = getattr(error, "details", {})
     if isinstance(error, exceptions.ValidationError):
         kind, message, details = "invalid_request", "The request is not valid.", error.detail
     return {

@@ -129,7 +129,8 @@ def database(url: str) -> dict[str, Any]:
         dj_database_url.parse(url, conn_max_age=300, conn_health_checks=True)
     )
     options = config.setdefault("OPTIONS", {})
-    if config["ENGINE"].endswith("sqlite3"):
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["ENGINE"] = "allegro.sqlite3"
         # IMMEDIATE: a transaction that reads first and writes later otherwise fails at once
         # with "database is locked", whatever the timeout.
         options |= {
@@ -164,13 +165,18 @@ REST_FRAMEWORK: dict[str, Any] = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_THROTTLE_CLASSES": ["tenants.throttling.ClientThrottle"],
     # Of one client. A page that waits for a payment asks every two seconds.
-    "DEFAULT_THROTTLE_RATES": {"checkout": "30/min", "exchange": "90/min", "refresh": "30/min"},
+    "DEFAULT_THROTTLE_RATES": {
+        "checkout": "30/min",
+        "exchange": "90/min",
+        "refresh": "30/min",
+        "server": "1000/hour",
+    },
     # How many proxies in front write X-Forwarded-For; nothing further left in it is believed.
     "NUM_PROXIES": whole_number("PROXY_HOPS"),
 }
 
 # Browsers may call these from other sites; fulfillment/cors.py says from which.
-CORS_URLS_REGEX = r"^/api/(checkout|purchases|entitlements|members)(/|$)"
+CORS_URLS_REGEX = r"^/api/(checkout|purchases|entitlements|credits|members)(/|$)"
 CORS_ALLOW_HEADERS = ["authorization", "content-type", "allegro-member"]
 CORS_EXPOSE_HEADERS = ["X-Request-Id", "Retry-After"]
 

@@ -4,7 +4,6 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -14,10 +13,11 @@ from fulfillment import errors, gateway, return_urls
 from fulfillment.models import Checkout
 from fulfillment.payments import lock_payment
 from purchases import catalog
-from purchases.models import Entitlement, Plan, Purchase
+from purchases.models import CreditPackage, Entitlement, Plan, Purchase
 from purchases.settling import settle
 from tenants.keys import sha256
 from tenants.models import Member, PaymentAccount, Tenant
+from tenants.origins import origin_of
 
 # How long Stripe keeps a session open when nothing else is asked for.
 SESSION_LIFETIME = timedelta(hours=24)
@@ -78,17 +78,23 @@ def hosted_return_page(tenant: Tenant) -> str:
 
 
 def _open_session(checkout: Checkout, token: str, *, email: str | None) -> str:
+    """Of a direct charge: the session lives on the tenant's account and pays the tenant."""
     checkout.account_id = _account_of(checkout.tenant).stripe_account_id
-    checkout.save(force_insert=True)
-    session = gateway.create_session(
-        _parameters(checkout, token, email=email),
-        account_id=checkout.account_id,
-        idempotency_key=str(checkout.id),
+    metadata = {
+        "tenant_id": str(checkout.tenant_id),
+        "checkout_id": str(checkout.id),
+        "plan_id": str(checkout.plan_id),
+    }
+    if checkout.member_id:
+        metadata["member_id"] = str(checkout.member_id)
+    buyer = {"customer_email": email} if email else {}
+    return _pay(
+        checkout,
+        metadata,
+        success_url=return_urls.with_parameter(checkout.return_url, return_urls.TOKEN, token),
+        cancel_url=return_urls.with_parameter(checkout.return_url, return_urls.CANCELED, "1"),
+        **buyer,
     )
-    checkout.stripe_session_id = session.id
-    checkout.expires_at = session.expires_at
-    checkout.save(update_fields=["stripe_session_id", "expires_at"])
-    return session.url
 
 
 def _account_of(tenant: Tenant) -> PaymentAccount:
@@ -102,37 +108,34 @@ def _account_of(tenant: Tenant) -> PaymentAccount:
     return account
 
 
-def _parameters(checkout: Checkout, token: str, *, email: str | None) -> dict[str, Any]:
-    """Of a direct charge: the session lives on the tenant's account and pays the tenant."""
-    metadata = {
-        "tenant_id": str(checkout.tenant_id),
-        "checkout_id": str(checkout.id),
-        "plan_id": str(checkout.plan_id),
+def _pay(checkout: Checkout, metadata: dict[str, str], **parameters: str) -> str:
+    """Open the session that takes the checkout's price; returns its address.
+
+    The checkout is committed first, so that a payment finds it whatever becomes of the call.
+    """
+    checkout.save(force_insert=True)
+    price = {
+        "currency": checkout.snapshot["currency"],
+        "unit_amount": checkout.snapshot["amount"],
+        "product_data": {"name": checkout.snapshot["name"]},
     }
-    if checkout.member_id:
-        metadata["member_id"] = str(checkout.member_id)
-    parameters: dict[str, Any] = {
-        "mode": "payment",
-        "line_items": [
-            {
-                "quantity": 1,
-                "price_data": {
-                    "currency": checkout.snapshot["currency"],
-                    "unit_amount": checkout.snapshot["amount"],
-                    "product_data": {"name": checkout.snapshot["name"]},
-                },
-            }
-        ],
-        "client_reference_id": str(checkout.id),
-        # On both: Stripe copies neither to the other, and charges get the PaymentIntent's.
-        "metadata": metadata,
-        "payment_intent_data": {"metadata": metadata},
-        "success_url": return_urls.with_parameter(checkout.return_url, return_urls.TOKEN, token),
-        "cancel_url": return_urls.with_parameter(checkout.return_url, return_urls.CANCELED, "1"),
-    }
-    if email:
-        parameters["customer_email"] = email
-    return parameters
+    session = gateway.create_session(
+        {
+            "mode": "payment",
+            "line_items": [{"quantity": 1, "price_data": price}],
+            "client_reference_id": str(checkout.id),
+            # On both: Stripe copies neither to the other, and charges get the PaymentIntent's.
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+            **parameters,
+        },
+        account_id=checkout.account_id,
+        idempotency_key=str(checkout.id),
+    )
+    checkout.stripe_session_id = session.id
+    checkout.expires_at = session.expires_at
+    checkout.save(update_fields=["stripe_session_id", "expires_at"])
+    return session.url
 
 
 @transaction.atomic
@@ -161,3 +164,31 @@ def _complete_free(checkout: Checkout) -> None:
     checkout.purchase = purchase
     checkout.status = Checkout.Status.COMPLETE
     checkout.save(force_insert=True)
+
+
+def open_package_checkout(
+    tenant: Tenant, package_key: str, *, success_url: str, cancel_url: str
+) -> str:
+    """Where the tenant pays the platform for a credit package; raises one of `errors`."""
+    package = CreditPackage.objects.filter(key=package_key, is_active=True).first()
+    if package is None:
+        raise errors.PackageNotFound
+    if origin_of(success_url) is None or origin_of(cancel_url) is None:
+        raise errors.InvalidReturnUrl
+    checkout = Checkout(
+        tenant=tenant,
+        package=package,
+        snapshot=catalog.snapshot_of_package(package),
+        livemode=settings.STRIPE_LIVEMODE,
+        # Nobody comes back with it: what a tenant bought is on its balance.
+        token_sha256=sha256(secrets.token_urlsafe(32)),
+        return_url=success_url,
+        expires_at=timezone.now() + SESSION_LIFETIME,
+    )
+    metadata = {
+        "tenant_id": str(tenant.id),
+        "package": package.key,
+        "credits": str(package.credits),
+        "checkout_id": str(checkout.id),
+    }
+    return _pay(checkout, metadata, success_url=success_url, cancel_url=cancel_url)

@@ -152,8 +152,8 @@
       try {
         signIn(await call("POST", "/api/members/token/refresh", key, { refresh_token: refresh }));
       } catch (error) {
-        if (error.status === 401) signOut();
-        throw error;
+        if (error.status !== 401) throw error;
+        signOut();
       }
       return stored("jwt");
     });

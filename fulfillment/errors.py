@@ -12,6 +12,12 @@ class PlanNotFound(APIException):
     default_detail = "There is no such plan on sale. Plan ids stand in the admin, under Plans."
 
 
+class PackageNotFound(APIException):
+    status_code = status.HTTP_404_NOT_FOUND
+    default_code = "package_not_found"
+    default_detail = "There is no such package on sale. GET /api/v1/credit-packages lists them."
+
+
 class InvalidReturnUrl(APIException):
     status_code = status.HTTP_400_BAD_REQUEST
     default_code = "invalid_return_url"

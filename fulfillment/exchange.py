@@ -158,7 +158,7 @@ def _is_proven(checkout: Checkout, purchase: Purchase) -> bool:
 def _completed(checkout: Checkout, purchase: Purchase, refresh_token: str) -> dict[str, Any]:
     session = checkout.member_session
     assert session is not None
-    entitlements = access.entitlements_of(session)
+    entitlements = access.entitlements_after(session, purchase)
     member = session.member
     return {
         "status": "completed",
@@ -171,4 +171,5 @@ def _completed(checkout: Checkout, purchase: Purchase, refresh_token: str) -> di
         },
         "purchase": PurchaseSerializer(purchase).data,
         "entitlements": EntitlementSerializer(entitlements, many=True).data,
+        "credits": access.credits_of(session),
     }

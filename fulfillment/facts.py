@@ -108,6 +108,7 @@ class ChargeFacts:
     currency: str
     status: Charge.Status
     failure_code: str
+    amount_refunded: int
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "ChargeFacts":
@@ -124,6 +125,31 @@ class ChargeFacts:
             currency=_typed(data, "currency", str).lower()[:3],
             status=Charge.Status(status),
             failure_code=optional_identifier(data, "failure_code"),
+            amount_refunded=amount(data, "amount_refunded") or 0,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReversalFacts:
+    """A refund or a dispute: how much, of which payment, and how it stands."""
+
+    id: str
+    payment_intent_id: str
+    charge_id: str
+    amount: int
+    status: str
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "ReversalFacts":
+        reversed_amount = amount(data, "amount")
+        if reversed_amount is None:
+            raise Malformed("amount is missing")
+        return cls(
+            id=identifier(data, "id"),
+            payment_intent_id=reference(data, "payment_intent"),
+            charge_id=reference(data, "charge"),
+            amount=reversed_amount,
+            status=identifier(data, "status")[:32],
         )
 
 

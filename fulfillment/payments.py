@@ -1,12 +1,14 @@
 """What holds for one payment, whichever of its facts comes first."""
 
 import hashlib
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import connection
-from django.db.models import Func, Model, QuerySet, Subquery, TextField, Value
+from django.db.models import Exists, Func, Model, QuerySet, Subquery, TextField, Value
+from django.db.models.functions import Coalesce
 
-from purchases.models import Charge
+from fulfillment.facts import CheckoutSession
+from purchases.models import Charge, Dispute, Purchase, Refund
 
 RowT = TypeVar("RowT", bound=Model)
 
@@ -40,14 +42,20 @@ def _lock_key(account_id: str, payment: str) -> int:
     return int.from_bytes(digest[:8], signed=True)
 
 
-def charge_of(account_id: str, payment_intent_id: str) -> Subquery:
-    """The id of the charge that took a payment's money, as a column for another query."""
-    return Subquery(
-        Charge.objects.filter(
-            account_id=account_id,
-            payment_intent_id=payment_intent_id,
-            status=Charge.Status.SUCCEEDED,
-        )
-        .exclude(payment_intent_id="")
-        .values("id")[:1]
-    )
+def known_facts(account_id: str, session: CheckoutSession) -> dict[str, Any]:
+    """What is stored already about a payment, as columns for the query that finds its sale.
+
+    In the same round trip, because nearly always there is nothing. It has to run under the lock.
+    """
+    payment = {"account_id": account_id, "payment_intent_id": session.payment_intent_id}
+    charges = Charge.objects.filter(**payment).exclude(payment_intent_id="")
+    taken = charges.filter(status=Charge.Status.SUCCEEDED).values("id")[:1]
+    return {
+        "charge_id": Coalesce(Subquery(taken), Value("")),
+        "is_reversed": Exists(charges.filter(amount_refunded__gt=0))
+        | Exists(Refund.objects.filter(**payment))
+        | Exists(Dispute.objects.filter(**payment)),
+        "is_known": Exists(
+            Purchase.objects.filter(account_id=account_id, checkout_session_id=session.id)
+        ),
+    }

@@ -5,8 +5,10 @@ from fulfillment.facts import CheckoutSession, Malformed
 from fulfillment.models import Checkout
 from fulfillment.outcomes import Done, Held, Ignored
 from fulfillment.sales import Origin
+from purchases.ledger import lock_owner
 from purchases.models import Purchase
-from purchases.settling import settle
+from purchases.settling import reversals_of, settle
+from purchases.targets import NO_REVERSALS, Reversals
 from tenants.models import Member, Tenant
 
 # What came later in a payment's life absorbs what came before, in whatever order we hear of it.
@@ -30,26 +32,23 @@ def record_checkout(
         raise Ignored("not_a_payment", f"A session in {session.mode} mode buys nothing.")
     tenant = sales.seller_of(session, origin)
     checkout = sales.checkout_of(session, tenant, origin)
-    purchase = sales.known_purchase(session, checkout, tenant, origin)
-    if purchase is None:
-        purchase = sales.new_purchase(session, checkout, tenant, origin)
+    sale = sales.sale_of(session, checkout, tenant, origin)
+    purchase = sale.purchase or sales.new_purchase(session, sale, origin)
     _require_active(purchase.tenant)
     _check_money(session, purchase)
-    if purchase.member is None and "package" not in purchase.snapshot:
-        purchase.member, purchase.member_is_new = _buyer(session, purchase.tenant)
+    _hold_buyer(session, purchase)
     was_fulfilled = purchase.fulfilled_at is not None
     _absorb(session, purchase, payment_failed=payment_failed)
-    settle(purchase, channel=origin.channel)
+    settle(purchase, channel=origin.channel, reversals=_reversals(session, sale, purchase))
     if checkout:
         _close(checkout, session, purchase)
-    code = "already_fulfilled" if was_fulfilled else OUTCOMES[Purchase.Status(purchase.status)]
+    code = "already_fulfilled" if was_fulfilled else OUTCOMES.get(purchase.status, "fulfilled")
     return Done(code=code, tenant=purchase.tenant, purchase=purchase)
 
 
-OUTCOMES = {
+OUTCOMES: dict[str, str] = {
     Purchase.Status.PENDING: "pending",
     Purchase.Status.FAILED: "payment_failed",
-    Purchase.Status.PAID: "fulfilled",
 }
 
 
@@ -86,11 +85,21 @@ def _check_money(session: CheckoutSession, purchase: Purchase) -> None:
         )
 
 
-def _buyer(session: CheckoutSession, tenant: Tenant) -> tuple[Member, bool]:
-    """The member with the e-mail that the buyer gave Stripe, and whether they are new to us."""
-    if not session.email:
-        raise Held("no_email", "The session has no e-mail to find the member by.", tenant=tenant)
-    return Member.objects.find_or_add(tenant, email=session.email, name=session.name)
+def _hold_buyer(session: CheckoutSession, purchase: Purchase) -> None:
+    """Find or add the member who bought, unless known; their row is locked from then on.
+
+    What several purchases of one buyer share, periods and credits, is written one by one.
+    """
+    if purchase.member or "package" in purchase.snapshot:
+        lock_owner(purchase.tenant, purchase.member)
+    elif session.email:
+        purchase.member, purchase.member_is_new = Member.objects.find_or_add(
+            purchase.tenant, email=session.email, name=session.name
+        )
+    else:
+        raise Held(
+            "no_email", "The session has no e-mail to find the member by.", tenant=purchase.tenant
+        )
 
 
 def _absorb(session: CheckoutSession, purchase: Purchase, *, payment_failed: bool) -> None:
@@ -112,6 +121,14 @@ def _payment_status(session: CheckoutSession, *, payment_failed: bool) -> Purcha
         case "unpaid":
             return Purchase.PaymentStatus.UNPAID
     raise Malformed(f"payment_status is {session.payment_status!r}")
+
+
+def _reversals(session: CheckoutSession, sale: sales.Sale, purchase: Purchase) -> Reversals:
+    # `is_reversed` was asked for the payment that the session names; nearly always it is no.
+    is_same_payment = session.payment_intent_id == purchase.payment_intent_id
+    if is_same_payment and not sale.is_reversed:
+        return NO_REVERSALS
+    return reversals_of(purchase)
 
 
 def _close(checkout: Checkout, session: CheckoutSession, purchase: Purchase) -> None:

@@ -4,6 +4,7 @@ All of it comes from our own rows. What a session says of itself is only a hint 
 because the owner of a connected account can write any metadata into its sessions.
 """
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.db.models import Q
 from fulfillment.facts import NIL, CheckoutSession, text
 from fulfillment.models import Checkout
 from fulfillment.outcomes import Held, Ignored
-from fulfillment.payments import charge_of, lock_payment, locking_payment
+from fulfillment.payments import known_facts, lock_payment, locking_payment
 from purchases import catalog
 from purchases.models import CreditPackage, Plan, Purchase
 from tenants.models import Member, PaymentAccount, Tenant
@@ -85,7 +86,7 @@ def checkout_of(session: CheckoutSession, tenant: Tenant | None, origin: Origin)
     checkouts = (
         Checkout.objects.select_related("tenant", "member", "purchase__tenant", "purchase__member")
         .filter(account_id=origin.account_id, livemode=origin.livemode)
-        .annotate(charge_id=charge_of(origin.account_id, session.payment_intent_id))
+        .annotate(**known_facts(origin.account_id, session))
     )
     if tenant:
         checkouts = checkouts.filter(tenant=tenant)
@@ -106,68 +107,60 @@ def checkout_of(session: CheckoutSession, tenant: Tenant | None, origin: Origin)
     return None
 
 
-def known_purchase(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sale:
+    """What a session sold. `purchase` is there once the sale has been recorded.
+
+    `is_reversed`: money may have gone back already, before we heard of the sale.
+    """
+
+    tenant: Tenant
+    snapshot: dict[str, Any]
+    purchase: Purchase | None = None
+    plan_id: uuid.UUID | None = None
+    package_id: str | None = None
+    member: Member | None = None
+    charge_id: str = ""
+    is_reversed: bool = True
+
+
+def sale_of(
     session: CheckoutSession, checkout: Checkout | None, tenant: Tenant | None, origin: Origin
-) -> Purchase | None:
+) -> Sale:
+    """The sale that the session is; raises `Ignored` or `Held` where it is none of ours."""
     if checkout:
-        return checkout.purchase
-    purchases = Purchase.objects.select_related("tenant", "member").filter(
-        checkout_session_id=session.id, account_id=origin.account_id
-    )
-    return (purchases.filter(tenant=tenant) if tenant else purchases).first()
+        return Sale(
+            tenant=checkout.tenant,
+            snapshot=checkout.snapshot,
+            purchase=checkout.purchase,
+            plan_id=checkout.plan_id,
+            package_id=checkout.package_id,
+            member=checkout.member,
+            **_facts(vars(checkout)),
+        )
+    if tenant:
+        return _sale_of_payment_link(session, tenant, origin)
+    return _sale_of_package(session, origin)
 
 
-def new_purchase(
-    session: CheckoutSession, checkout: Checkout | None, tenant: Tenant | None, origin: Origin
-) -> Purchase:
-    """The purchase that the session makes, not saved yet and without its buyer."""
-    if checkout:
-        sold = _sold_by_checkout(checkout)
-    elif tenant:
-        sold = _sold_by_payment_link(session, tenant, origin)
-    else:
-        sold = _sold_as_package(session, origin)
-    return Purchase(
-        **sold,
-        checkout_session_id=session.id,
-        account_id=origin.account_id,
-        livemode=origin.livemode,
-        amount_subtotal=session.amount_subtotal or 0,
-        amount_total=session.amount_total or 0,
-        currency=session.currency,
-        payment_status=Purchase.PaymentStatus.UNPAID,
-    )
-
-
-def _sold_by_checkout(checkout: Checkout) -> dict[str, Any]:
-    return {
-        "tenant": checkout.tenant,
-        "member": checkout.member,
-        "plan_id": checkout.plan_id,
-        "package_id": checkout.package_id,
-        "snapshot": checkout.snapshot,
-        "charge_id": getattr(checkout, "charge_id", None) or "",
-    }
-
-
-def _sold_by_payment_link(
-    session: CheckoutSession, tenant: Tenant, origin: Origin
-) -> dict[str, Any]:
+def _sale_of_payment_link(session: CheckoutSession, tenant: Tenant, origin: Origin) -> Sale:
     """The plan that a session names which the tenant opened without us, as it is sold now."""
     if "tenant_id" not in session.metadata or "plan_id" not in session.metadata:
         raise not_ours()
     plans = Plan.objects.filter(id=session.named_id("plan_id"), offer__tenant=tenant)
-    charge_id = charge_of(origin.account_id, session.payment_intent_id)
-    rows = list(plans.annotate(charge_id=charge_id).values(*catalog.PLAN_COLUMNS, "charge_id"))
-    if not rows:
+    facts = known_facts(origin.account_id, session)
+    rows = list(plans.annotate(**facts).values(*catalog.PLAN_COLUMNS, *facts))
+    if not rows or rows[0]["is_known"]:
+        if purchase := _known_purchase(session, origin):
+            return Sale(tenant=tenant, snapshot=purchase.snapshot, purchase=purchase)
         raise Held("unknown_plan", "metadata.plan_id is no plan of this tenant.", tenant=tenant)
-    return {
-        "tenant": tenant,
-        "member": _named_member(session, tenant),
-        "plan_id": rows[0]["id"],
-        "snapshot": catalog.snapshot_of_rows(rows),
-        "charge_id": rows[0]["charge_id"] or "",
-    }
+    return Sale(
+        tenant=tenant,
+        snapshot=catalog.snapshot_of_rows(rows),
+        plan_id=rows[0]["id"],
+        member=_named_member(session, tenant),
+        **_facts(rows[0]),
+    )
 
 
 def _named_member(session: CheckoutSession, tenant: Tenant) -> Member | None:
@@ -177,20 +170,18 @@ def _named_member(session: CheckoutSession, tenant: Tenant) -> Member | None:
     return Member.objects.filter(tenant=tenant, id=session.named_id("member_id")).first()
 
 
-def _sold_as_package(session: CheckoutSession, origin: Origin) -> dict[str, Any]:
+def _sale_of_package(session: CheckoutSession, origin: Origin) -> Sale:
     """The credit package that a session on the platform's own account names."""
     if "tenant_id" not in session.metadata or "package" not in session.metadata:
         raise not_ours()
     tenant = Tenant.objects.filter(id=session.named_id("tenant_id")).first()
     if tenant is None:
         raise Held("unknown_tenant", "metadata.tenant_id is no tenant.")
-    charge_id = charge_of(origin.account_id, session.payment_intent_id)
-    package = (
-        CreditPackage.objects.filter(key=text(session.metadata["package"]))
-        .annotate(charge_id=charge_id)
-        .first()
-    )
-    if package is None:
+    packages = CreditPackage.objects.filter(key=text(session.metadata["package"]))
+    package = packages.annotate(**known_facts(origin.account_id, session)).first()
+    if package is None or vars(package)["is_known"]:
+        if purchase := _known_purchase(session, origin):
+            return Sale(tenant=tenant, snapshot=purchase.snapshot, purchase=purchase)
         raise Held("unknown_package", "metadata.package is no credit package.", tenant=tenant)
     if session.metadata.get("credits") not in (None, str(package.credits)):
         raise Held(
@@ -198,12 +189,43 @@ def _sold_as_package(session: CheckoutSession, origin: Origin) -> dict[str, Any]
             f"metadata.credits is not the {package.credits} of {package.key}.",
             tenant=tenant,
         )
-    return {
-        "tenant": tenant,
-        "package_id": package.key,
-        "snapshot": catalog.snapshot_of_package(package),
-        "charge_id": package.charge_id or "",
-    }
+    return Sale(
+        tenant=tenant,
+        snapshot=catalog.snapshot_of_package(package),
+        package_id=package.key,
+        **_facts(vars(package)),
+    )
+
+
+def _known_purchase(session: CheckoutSession, origin: Origin) -> Purchase | None:
+    return (
+        Purchase.objects.select_related("tenant", "member")
+        .filter(checkout_session_id=session.id, account_id=origin.account_id)
+        .first()
+    )
+
+
+def _facts(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: columns[name] for name in ("charge_id", "is_reversed")}
+
+
+def new_purchase(session: CheckoutSession, sale: Sale, origin: Origin) -> Purchase:
+    """The purchase that a sale makes, not saved yet and perhaps without its buyer."""
+    return Purchase(
+        tenant=sale.tenant,
+        member=sale.member,
+        plan_id=sale.plan_id,
+        package_id=sale.package_id,
+        snapshot=sale.snapshot,
+        charge_id=sale.charge_id,
+        checkout_session_id=session.id,
+        account_id=origin.account_id,
+        livemode=origin.livemode,
+        amount_subtotal=session.amount_subtotal or 0,
+        amount_total=session.amount_total or 0,
+        currency=session.currency,
+        payment_status=Purchase.PaymentStatus.UNPAID,
+    )
 
 
 def not_ours() -> Ignored:

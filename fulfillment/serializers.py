@@ -24,6 +24,12 @@ class CheckoutSerializer(serializers.Serializer[None]):
         )
 
 
+class CreditCheckoutSerializer(serializers.Serializer[None]):
+    package = serializers.CharField(max_length=64)
+    success_url = serializers.CharField(max_length=2000)
+    cancel_url = serializers.CharField(max_length=2000)
+
+
 class ExchangeSerializer(serializers.Serializer[None]):
     token = serializers.CharField(max_length=200)
     verifier = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)

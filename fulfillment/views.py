@@ -17,11 +17,16 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fulfillment import gateway, inbox, sdk
-from fulfillment.checkouts import open_checkout
+from fulfillment.checkouts import open_checkout, open_package_checkout
 from fulfillment.exchange import exchange_token
 from fulfillment.models import StripeEvent
 from fulfillment.parsing import MAX_BYTES
-from fulfillment.serializers import CheckoutSerializer, ExchangeSerializer
+from fulfillment.serializers import (
+    CheckoutSerializer,
+    CreditCheckoutSerializer,
+    ExchangeSerializer,
+)
+from purchases.views import TenantView
 from tenants import tokens
 from tenants.authentication import PublishableKeyAuthentication, page_key
 from tenants.models import Member, Tenant
@@ -123,6 +128,22 @@ class CheckoutSessions(APIView):
         return Response(
             {"id": opened.id, "url": opened.url, "expires_at": opened.expires_at}, status=201
         )
+
+
+class CreditCheckout(TenantView):
+    """`POST /api/v1/credits/checkout`: where a tenant pays for a credit package."""
+
+    def post(self, request: Request) -> Response:
+        body = CreditCheckoutSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+        url = open_package_checkout(
+            self.tenant,
+            asked["package"],
+            success_url=asked["success_url"],
+            cancel_url=asked["cancel_url"],
+        )
+        return Response({"checkout_url": url}, status=201)
 
 
 def _signed_in_member(request: Request, tenant: Tenant) -> Member | None:

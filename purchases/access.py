@@ -3,7 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from purchases.models import Entitlement, EntitlementQuerySet
+from django.db.models import Q, QuerySet
+
+from purchases import ledger
+from purchases.models import Entitlement, EntitlementQuerySet, Purchase
 from tenants import tokens
 from tenants.models import MemberSession
 
@@ -18,6 +21,30 @@ def entitlements_of(session: MemberSession) -> EntitlementQuerySet:
     if not session.authenticated:
         entitlements = entitlements.filter(purchase=session.purchase_id)
     return entitlements.select_related("product").order_by("starts_at", "id")
+
+
+def entitlements_after(session: MemberSession, purchase: Purchase) -> EntitlementQuerySet:
+    """What the session may see just after the purchase: also what of it starts later."""
+    mine = Entitlement.objects.filter(member=session.member).select_related("product")
+    bought = Q(purchase=purchase, suspended_at=None, revoked_at=None)
+    return mine.filter(bought | Q(id__in=entitlements_of(session).values("id"))).order_by(
+        "starts_at", "id"
+    )
+
+
+def purchases_of(session: MemberSession) -> QuerySet[Purchase]:
+    """The purchases that the session may see, the latest first."""
+    purchases = Purchase.objects.filter(member=session.member)
+    if not session.authenticated:
+        purchases = purchases.filter(Q(id=session.purchase_id))
+    return purchases.order_by("-created_at", "id")
+
+
+def credits_of(session: MemberSession) -> int:
+    """The member's balance; a session that proved nothing sees none."""
+    if not session.authenticated:
+        return 0
+    return ledger.balance_of(session.member.tenant, session.member)
 
 
 def token_fields(

@@ -216,6 +216,12 @@ class Purchase(models.Model):
     def __str__(self) -> str:
         return self.checkout_session_id or str(self.id)
 
+    @property
+    def duration(self) -> str:
+        """How long its entitlements run, ISO 8601; blank: for good."""
+        duration: str = self.snapshot["duration"]
+        return duration
+
 
 class Charge(models.Model):
     """What Stripe last said about one attempt to take the money.
@@ -236,6 +242,9 @@ class Charge(models.Model):
     currency = models.CharField(max_length=3)
     status = models.CharField(max_length=9, choices=Status)
     failure_code = models.CharField(max_length=255, blank=True)
+    amount_refunded = models.PositiveBigIntegerField(
+        default=0, help_text="The most that Stripe has ever said was refunded, in minor units."
+    )
     created_at = models.DateTimeField(default=now)
 
     class Meta:
@@ -246,7 +255,50 @@ class Charge(models.Model):
                 condition=Q(status__in=["succeeded", "failed"]), name="charge_status"
             ),
             amount_in_range("amount", "charge_amount"),
+            amount_in_range("amount_refunded", "charge_amount_refunded"),
         ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Refund(models.Model):
+    """What Stripe last said about one refund, kept by payment like a charge.
+
+    A refund that succeeded may fail weeks later; then the member has paid after all.
+    """
+
+    id = models.CharField(max_length=255, primary_key=True)
+    account_id = models.CharField(max_length=255, blank=True)
+    payment_intent_id = models.CharField(max_length=255)
+    amount = models.PositiveBigIntegerField(help_text=MINOR_UNITS)
+    status = models.CharField(max_length=32)
+    created_at = models.DateTimeField(default=now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["account_id", "payment_intent_id"], name="refund_payment")]
+        constraints = [amount_in_range("amount", "refund_amount")]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Dispute(models.Model):
+    """What Stripe last said about one dispute, kept by payment like a charge."""
+
+    id = models.CharField(max_length=255, primary_key=True)
+    account_id = models.CharField(max_length=255, blank=True)
+    payment_intent_id = models.CharField(max_length=255)
+    amount = models.PositiveBigIntegerField(help_text=MINOR_UNITS)
+    status = models.CharField(max_length=32)
+    status_at = models.DateTimeField(help_text="When Stripe said so.")
+    created_at = models.DateTimeField(default=now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["account_id", "payment_intent_id"], name="dispute_payment")]
+        constraints = [amount_in_range("amount", "dispute_amount")]
 
     def __str__(self) -> str:
         return self.id
@@ -303,6 +355,62 @@ class Entitlement(models.Model):
         return f"{self.product} for {self.member}"
 
 
+class CreditEntry(models.Model):
+    """A line of the credit ledger of a member, or of the tenant itself. Append-only.
+
+    `balance_after` is the owner's balance once this line counts. Lines of one owner are written
+    one after the other, under the lock of the owner's row.
+    """
+
+    class Kind(models.TextChoices):
+        PURCHASE = "purchase"
+        REFUND = "refund"
+        SPEND = "spend"
+        ADJUSTMENT = "adjustment"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="credit_entries")
+    member = models.ForeignKey(
+        Member,
+        models.PROTECT,
+        null=True,
+        related_name="credit_entries",
+        help_text="Empty: the tenant's own.",
+    )
+    purchase = models.ForeignKey(Purchase, models.PROTECT, null=True, related_name="credit_entries")
+    kind = models.CharField(max_length=10, choices=Kind)
+    amount = models.BigIntegerField(help_text="In credits; negative takes them away.")
+    balance_after = models.BigIntegerField()
+    idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001
+    created_at = models.DateTimeField(default=now)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "credit entries"
+        indexes = [models.Index(fields=["tenant", "member", "-id"], name="creditentry_balance")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind__in=["purchase", "refund", "spend", "adjustment"]),
+                name="creditentry_kind",
+            ),
+            models.CheckConstraint(condition=~Q(amount=0), name="creditentry_moves_something"),
+            models.CheckConstraint(
+                condition=~Q(kind="spend") | Q(amount__lt=0, balance_after__gte=0),
+                name="creditentry_spends_only_what_is_there",
+            ),
+            models.UniqueConstraint(
+                fields=["purchase"],
+                condition=Q(kind="purchase"),
+                name="creditentry_once_per_purchase",
+            ),
+            models.UniqueConstraint(
+                fields=["tenant", "idempotency_key"], name="creditentry_idempotency_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount:+}"
+
+
 class PurchaseEvent(models.Model):
     """A line of our own log, written in the transaction that did what it says. Append-only."""
 
@@ -310,7 +418,19 @@ class PurchaseEvent(models.Model):
         PURCHASE_COMPLETED = "purchase.completed"
         PURCHASE_PENDING = "purchase.pending"
         PURCHASE_FAILED = "purchase.failed"
+        PURCHASE_REFUNDED = "purchase.refunded"
+        PURCHASE_PARTIALLY_REFUNDED = "purchase.partially_refunded"
+        PURCHASE_DISPUTED = "purchase.disputed"
+        DISPUTE_WON = "purchase.dispute_won"
+        DISPUTE_LOST = "purchase.dispute_lost"
         ENTITLEMENT_GRANTED = "entitlement.granted"
+        ENTITLEMENT_SUSPENDED = "entitlement.suspended"
+        ENTITLEMENT_RESTORED = "entitlement.restored"
+        ENTITLEMENT_REVOKED = "entitlement.revoked"
+        CREDITS_ADDED = "credits.added"
+        CREDITS_DEDUCTED = "credits.deducted"
+        CREDITS_RESTORED = "credits.restored"
+        CREDITS_SPENT = "credits.spent"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="purchase_events")
     member = models.ForeignKey(Member, models.PROTECT, null=True, related_name="purchase_events")

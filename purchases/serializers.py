@@ -1,6 +1,9 @@
 from rest_framework import serializers
 
-from purchases.models import Entitlement, Purchase
+from purchases.models import CreditEntry, CreditPackage, Entitlement, Purchase
+
+# Far above any balance, and far below what the column holds.
+MAX_SPEND = 1_000_000_000
 
 
 class EntitlementSerializer(serializers.ModelSerializer[Entitlement]):
@@ -30,6 +33,34 @@ class PurchaseSerializer(serializers.ModelSerializer[Purchase]):
             "fulfilled_at",
         ]
         read_only_fields = fields
+
+
+class CreditPackageSerializer(serializers.ModelSerializer[CreditPackage]):
+    class Meta:
+        model = CreditPackage
+        fields = ["key", "credits", "amount", "currency"]
+        read_only_fields = fields
+
+
+class CreditEntrySerializer(serializers.ModelSerializer[CreditEntry]):
+    class Meta:
+        model = CreditEntry
+        fields = [
+            "id",
+            "member",
+            "purchase",
+            "kind",
+            "amount",
+            "balance_after",
+            "idempotency_key",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class SpendSerializer(serializers.Serializer[None]):
+    amount = serializers.IntegerField(min_value=1, max_value=MAX_SPEND)
+    member = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
 
 
 class RefreshTokenSerializer(serializers.Serializer[None]):

@@ -47,10 +47,22 @@ class PublishableKeyAuthentication(BearerAuthentication):
     """
 
     def authenticate_bearer(self, credential: str) -> tuple[Tenant, Tenant]:
-        tenant = _tenant_of_page(credential) or _tenant_of_key(credential)
+        tenant = _tenant_of_page(credential) or _tenant_of_key(credential, ApiKey.Kind.PUBLISHABLE)
         if tenant is None:
             raise AuthenticationFailed(
                 "This is no valid publishable key. Use the one beginning with pk_."
+            )
+        return tenant, tenant
+
+
+class SecretKeyAuthentication(BearerAuthentication):
+    """`request.auth` is the tenant whose server this is."""
+
+    def authenticate_bearer(self, credential: str) -> tuple[Tenant, Tenant]:
+        tenant = _tenant_of_key(credential, ApiKey.Kind.SECRET)
+        if tenant is None:
+            raise AuthenticationFailed(
+                "This is no valid secret key. Use one that begins with sk_, on your server only."
             )
         return tenant, tenant
 
@@ -75,12 +87,12 @@ def _tenant_of_page(credential: str) -> Tenant | None:
     return Tenant.objects.filter(id=tenant_id, is_active=True).first()
 
 
-def _tenant_of_key(credential: str) -> Tenant | None:
+def _tenant_of_key(credential: str, kind: ApiKey.Kind) -> Tenant | None:
     key = (
         ApiKey.objects.select_related("tenant")
         .filter(
             sha256=sha256(credential),
-            kind=ApiKey.Kind.PUBLISHABLE,
+            kind=kind,
             revoked_at=None,
             tenant__is_active=True,
         )

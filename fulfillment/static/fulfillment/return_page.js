@@ -25,10 +25,14 @@ function show(state) {
   document.querySelector(`[data-state="${state}"] h1`).focus();
 }
 
-function until(entitlement) {
-  if (!entitlement.ends_at) return "for good";
-  const date = new Date(entitlement.ends_at);
-  return `until ${date.toLocaleDateString(undefined, { dateStyle: "long" })}`;
+function day(instant) {
+  return new Date(instant).toLocaleDateString(undefined, { dateStyle: "long" });
+}
+
+function period({ starts_at: start, ends_at: end }) {
+  if (!end) return "for good";
+  // A renewal starts when the running period ends.
+  return new Date(start) > new Date() ? `from ${day(start)} until ${day(end)}` : `until ${day(end)}`;
 }
 
 window.addEventListener("allegro:purchase:completed", ({ detail }) => {
@@ -37,7 +41,7 @@ window.addEventListener("allegro:purchase:completed", ({ detail }) => {
     ...detail.entitlements.map((entitlement) => {
       const item = document.createElement("li");
       const end = document.createElement("span");
-      end.textContent = until(entitlement);
+      end.textContent = period(entitlement);
       item.append(entitlement.product_name, end);
       return item;
     }),
