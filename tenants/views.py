@@ -5,13 +5,13 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from tenants import tokens
+from tenants import signing
 
 
 @require_safe
 @cache_control(public=True, max_age=300)
 def jwks(request: HttpRequest) -> JsonResponse:
-    return JsonResponse(tokens.public_jwks())
+    return JsonResponse(signing.public_jwks())
 
 
 @require_safe
