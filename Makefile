@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test check demo format lock clean
+.PHONY: help setup test test-cli check demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,9 +13,12 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 TEST_SETTINGS := DJANGO_SETTINGS_MODULE=tests.settings
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+# Stripe's CLI, as npm unpacks it.
+CLI_VERSION := 1.52.0
+CLI := $(VENV)/stripe-cli-$(CLI_VERSION)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Install everything into .venv
 
@@ -35,6 +38,19 @@ $(STAMP): requirements.txt requirements-dev.txt | $(BIN)/python
 test: setup ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" narrows them
 	DATABASE_URL= $(BIN)/python -m pytest $(ARGS)
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(ARGS)
+
+test-cli: setup $(CLI) ## Run Stripe's official CLI (from npm) against product and sandbox
+	STRIPE_CLI=$$(echo $(CLI)/node_modules/@stripe/cli-*/bin/stripe) DATABASE_URL= \
+	  $(BIN)/python -m pytest tests/cli $(ARGS)
+
+# Unpacked beside its place first, so that a broken download is not taken for it.
+$(CLI): | $(BIN)/python
+	@command -v npm >/dev/null || \
+	  { echo "Stripe's CLI comes from npm, which was not found; install Node.js and npm." >&2; exit 1; }
+	@rm -rf $(CLI).new
+	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+	  --loglevel=error --prefix $(CLI).new @stripe/cli@$(CLI_VERSION)
+	@ls $(CLI).new/node_modules/@stripe/cli-*/bin/stripe >/dev/null && mv $(CLI).new $(CLI)
 
 check: setup ## Lint, format, types, import rules, migrations, compiled requirements
 	$(BIN)/ruff check .

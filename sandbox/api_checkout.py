@@ -15,7 +15,7 @@ from sandbox import buying
 from sandbox.errors import ApiError, missing
 from sandbox.ids import new_id, now
 from sandbox.lists import expand, line_items, newest_first, page
-from sandbox.objects import Json, checkout
+from sandbox.objects import Json, catalog, checkout
 from sandbox.requests import Call, api
 from sandbox.state import Account
 
@@ -187,12 +187,9 @@ def _price(account: Account, item: Json, at: str) -> tuple[Json, str | None]:
     currency = data["currency"].lower()
     if not CURRENCY.fullmatch(currency):
         raise ApiError(f"Invalid currency: {currency}", param=f"{at}[price_data][currency]")
-    price = checkout.inline_price(
-        currency=currency,
-        unit_amount=data["unit_amount"],
-        product_id=data.get("product") or new_id("prod_", 14),
-        tax_behavior=data.get("tax_behavior", "unspecified"),
-    )
+    product_id = data.get("product") or new_id("prod_", 14)
+    # Inactive: a price that came with a session is never offered again.
+    price = catalog.price(data, product_id=product_id, active=False)
     return price, data.get("product_data", {}).get("name")
 
 

@@ -1,6 +1,7 @@
 """/v1/events: the events of one account, newest first."""
 
 from fnmatch import fnmatchcase
+from typing import NotRequired, TypedDict
 
 from stripe.params import EventListParams, EventRetrieveParams
 
@@ -9,6 +10,13 @@ from sandbox.objects import Json
 from sandbox.requests import Call, api
 
 EVENTS = "/v1/events"
+
+
+class RetryParams(TypedDict):
+    """What `stripe events resend` sends; Stripe does not document the call."""
+
+    account: NotRequired[str]
+    for_stripecli: NotRequired[bool]
 
 
 async def list_events(call: Call) -> Json:
@@ -29,7 +37,20 @@ async def retrieve(call: Call) -> Json:
     return call.account.get("event", call.path["id"])
 
 
+async def retry(call: Call) -> Json:
+    """Deliver an event once more: to the CLI alone, or to everybody."""
+    world = call.stand_in.world
+    account = world.accounts.get(call.params.get("account", ""), call.account)
+    event = account.get("event", call.path["id"])
+    if call.params.get("for_stripecli"):
+        call.stand_in.delivery.tell_listeners(event)
+    else:
+        call.stand_in.delivery.redeliver(event)
+    return event
+
+
 routes = [
     api("GET", EVENTS, list_events, EventListParams),
     api("GET", EVENTS + "/{id}", retrieve, EventRetrieveParams),
+    api("POST", EVENTS + "/{id}/retry", retry, RetryParams),
 ]

@@ -8,11 +8,14 @@ from aiohttp import web
 
 from sandbox import (
     api_accounts,
+    api_catalog,
     api_checkout,
     api_events,
+    api_payment_pages,
     api_payments,
     buying,
     checkout_page,
+    cli,
     control,
     control_page,
     oauth,
@@ -26,10 +29,13 @@ from sandbox.state import Appointment, World
 
 MODULES = (
     api_accounts,
+    api_catalog,
     api_checkout,
     api_events,
+    api_payment_pages,
     api_payments,
     checkout_page,
+    cli,
     control,
     control_page,
     oauth,
@@ -50,6 +56,7 @@ def create_app(config: Config) -> web.Application:
         app.add_routes(module.routes)
     app.router.add_route("*", "/v1/{rest:.*}", unknown_url)
     app.cleanup_ctx.append(_running)
+    app.on_shutdown.append(_hang_up)
     return app
 
 
@@ -63,6 +70,12 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
         await clock
     await sandbox.delivery.close()
     sandbox.world.save()
+
+
+async def _hang_up(app: web.Application) -> None:
+    # A server that ends waits for its requests, and a listener's never ends by itself.
+    for listener in list(app[STAND_IN].delivery.listeners):
+        await listener.close()
 
 
 async def _keep_appointments(sandbox: StandIn) -> None:

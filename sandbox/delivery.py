@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -38,6 +38,16 @@ class Attempt:
         return not self.error and 200 <= self.status < 300
 
 
+class Listener(Protocol):
+    """Somebody connected who gets every event; nothing is sent to them again."""
+
+    async def send(self, event: Json) -> None:
+        """Pass an event on, unless the connection is gone."""
+
+    async def close(self) -> None:
+        """End the connection."""
+
+
 @dataclass
 class Disturbance:
     """How deliveries differ from prompt ones, each once, in any order."""
@@ -51,7 +61,7 @@ class Disturbance:
 
 @dataclass
 class Delivery:
-    """Sends events to the endpoints. All methods belong to the event loop's thread."""
+    """Sends events to endpoints and listeners. All methods belong to the event loop's thread."""
 
     config: Config
     endpoints: list[Endpoint] = field(default_factory=list)
@@ -59,6 +69,7 @@ class Delivery:
     attempts: list[Attempt] = field(default_factory=list)
     collected: list[Json] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
+    listeners: list[Listener] = field(default_factory=list)
     _client: aiohttp.ClientSession | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _first: dict[str, list[asyncio.Task[bool]]] = field(default_factory=dict)
@@ -85,7 +96,18 @@ class Delivery:
 
     def redeliver(self, event: Json) -> None:
         """Deliver once more, now, whatever the settings say."""
+        self.tell_listeners(event)
         self._send_to_endpoints(event, delay=0)
+
+    def tell_listeners(self, event: Json, *, delay: float = 0) -> None:
+        """Send to those who are connected, and to no endpoint."""
+        for listener in self.listeners:
+            self._start(self._tell(listener, event, delay))
+
+    def note(self, attempt: Attempt) -> None:
+        """Remember how an attempt went."""
+        self.attempts.append(attempt)
+        del self.attempts[:-KEPT_ATTEMPTS]
 
     async def release(self) -> None:
         """Let the collected events go: in random order if `shuffle` is on, else as they came."""
@@ -127,6 +149,7 @@ class Delivery:
 
     def _dispatch(self, event: Json) -> None:
         for _ in range(2 if self.disturbance.duplicate else 1):
+            self.tell_listeners(event, delay=self.disturbance.delay)
             self._send_to_endpoints(event, delay=self.disturbance.delay)
 
     def _send_to_endpoints(self, event: Json, *, delay: float) -> None:
@@ -135,6 +158,10 @@ class Delivery:
                 first = asyncio.create_task(self._post(event, endpoint, delay))
                 self._first.setdefault(event["id"], []).append(first)
                 self._start(self._deliver(event, endpoint, first))
+
+    async def _tell(self, listener: Listener, event: Json, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await listener.send(event)
 
     async def _release_soon(self) -> None:
         await asyncio.sleep(self.config.shuffle_window)
@@ -163,12 +190,7 @@ class Delivery:
     async def _post(self, event: Json, endpoint: Endpoint, delay: float) -> bool:
         """One attempt after `delay` seconds; True for a 2xx. Redirects are not followed."""
         await asyncio.sleep(delay)
-        body = json.dumps(event, indent=2, ensure_ascii=False).encode()
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-            "Stripe-Signature": signature(body, endpoint.secret, timestamp=now()),
-        }
+        body, headers = signed(event, endpoint.secret)
         assert self._client is not None
         started, status, error = time.monotonic(), 0, ""
         try:
@@ -185,14 +207,23 @@ class Delivery:
             error = type(problem).__name__
         seconds = round(time.monotonic() - started, 3)
         attempt = Attempt(event["id"], endpoint.url, now(), status, seconds, error)
-        self.attempts.append(attempt)
-        del self.attempts[:-KEPT_ATTEMPTS]
+        self.note(attempt)
         return attempt.is_good
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def signed(event: Json, secret: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of one attempt, signed for now."""
+    body = json.dumps(event, indent=2, ensure_ascii=False).encode()
+    return body, {
+        "Content-Type": "application/json; charset=utf-8",
+        "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+        "Stripe-Signature": signature(body, secret, timestamp=now()),
+    }
 
 
 def signature(body: bytes, secret: str, *, timestamp: int) -> str:

@@ -1,4 +1,4 @@
-"""Checkout Sessions, their line items, and the prices made with them."""
+"""Checkout Sessions and their line items."""
 
 from sandbox.ids import new_id, now
 from sandbox.objects import Json
@@ -98,31 +98,6 @@ def line_item(*, price: Json, quantity: int, description: str | None, metadata: 
         "metadata": metadata,
         "price": price,
         "quantity": quantity,
-    }
-
-
-def inline_price(*, currency: str, unit_amount: int, product_id: str, tax_behavior: str) -> Json:
-    """The price that Stripe makes from `price_data`: one-time, and never offered again."""
-    return {
-        "id": new_id("price_1"),
-        "object": "price",
-        "active": False,
-        "billing_scheme": "per_unit",
-        "created": now(),
-        "currency": currency,
-        "custom_unit_amount": None,
-        "livemode": False,
-        "lookup_key": None,
-        "metadata": {},
-        "nickname": None,
-        "product": product_id,
-        "recurring": None,
-        "tax_behavior": tax_behavior,
-        "tiers_mode": None,
-        "transform_quantity": None,
-        "type": "one_time",
-        "unit_amount": unit_amount,
-        "unit_amount_decimal": str(unit_amount),
     }
 
 
