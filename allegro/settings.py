@@ -68,6 +68,8 @@ STRIPE_WEBHOOK_RESPONSES = one_of(
 STRIPE_API_VERSION = "2026-10-28.endive"
 STRIPE_LIVEMODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 STRIPE_API_BASE = os.environ.get("STRIPE_API_BASE", "")
+# On a disk that outlives a deployment: what is here may be nowhere else.
+WEBHOOK_SPOOL_DIR = os.environ.get("WEBHOOK_SPOOL_DIR") or str(BASE_DIR / "var" / "spool")
 if STRIPE_API_BASE and STRIPE_LIVEMODE:
     raise ImproperlyConfigured(
         "STRIPE_API_BASE sends Stripe calls to a stand-in; unset it or use a test key."
@@ -88,6 +90,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
 ]
+if not STRIPE_LIVEMODE:
+    # For `manage.py simulate`.
+    INSTALLED_APPS.append("sandbox")
 
 MIDDLEWARE = [
     "allegro.middleware.RequestId",
@@ -140,6 +145,7 @@ def database(url: str) -> dict[str, Any]:
         }
     else:
         options["options"] = "-c synchronous_commit=on"
+        options["connect_timeout"] = 2
     return config
 
 

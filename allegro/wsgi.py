@@ -3,11 +3,13 @@
 import io
 import os
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
+from django.db import connections
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -40,6 +42,25 @@ def refuse_to_start_misconfigured() -> None:
         raise ImproperlyConfigured("\n".join(map(str, serious)))
 
 
+def limit_waiting() -> None:
+    """Let no request wait longer for the database than Stripe can wait for an answer.
+
+    Only here: a migration or a command may take its time. SQLite has its busy timeout.
+    """
+    for database in connections.settings.values():
+        if database["ENGINE"].endswith("postgresql"):
+            database["OPTIONS"]["options"] += " -c lock_timeout=1200 -c statement_timeout=2500"
+
+
+def drain_spool() -> None:
+    """Take in what the last run had to leave on disk."""
+    import_module("fulfillment.spool").drain()
+    # A connection must not be shared with the workers that are forked from here.
+    connections.close_all()
+
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "allegro.settings")
 application = with_chunked_bodies(get_wsgi_application())
+limit_waiting()
 refuse_to_start_misconfigured()
+drain_spool()

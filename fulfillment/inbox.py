@@ -7,7 +7,7 @@ effects, and `process_again` tries it later.
 import hashlib
 import random
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
@@ -44,7 +44,9 @@ TRANSIENT = ("40001", "40P01")
 DATABASE_TRIES = 3
 
 
-def receive(body: bytes, *, channel: StripeEvent.Channel) -> tuple[StripeEvent, bool]:
+def receive(
+    body: bytes, *, channel: StripeEvent.Channel, received_at: datetime | None = None
+) -> tuple[StripeEvent, bool]:
     """Store a genuine event and work on it; returns its record and whether it was new.
 
     When this returns, record, effects and outcome are committed together. A repeat changes
@@ -54,6 +56,7 @@ def receive(body: bytes, *, channel: StripeEvent.Channel) -> tuple[StripeEvent, 
 
     def store_and_process() -> tuple[StripeEvent, bool]:
         record, event = _read(body, channel)
+        record.received_at = received_at or record.received_at
         with transaction.atomic():
             is_new = StripeEvent.objects.insert_new(record)
             if is_new and event:

@@ -43,6 +43,7 @@ class StripeEvent(models.Model):
 
     class Channel(models.TextChoices):
         WEBHOOK = "webhook"
+        SPOOL = "spool"
         REPLAY = "replay"
 
     UNSETTLED = (Status.RECEIVED, Status.HELD, Status.FAILED)

@@ -1,6 +1,7 @@
 """The ways in: Stripe's deliveries and the member's return from a checkout."""
 
 import enum
+import hashlib
 import time
 from typing import Any
 
@@ -11,12 +12,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import etag, require_POST, require_safe
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from fulfillment import gateway, inbox, sdk
+from fulfillment import gateway, inbox, sdk, spool
 from fulfillment.checkouts import open_checkout, open_package_checkout
 from fulfillment.exchange import exchange_token
 from fulfillment.models import StripeEvent
@@ -38,6 +39,7 @@ class Verdict(enum.StrEnum):
     """What became of a delivery."""
 
     ACCEPTED = enum.auto()
+    SPOOLED = enum.auto()
     MALFORMED = enum.auto()
     NOT_GENUINE = enum.auto()
     TOO_LARGE = enum.auto()
@@ -96,7 +98,7 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
     try:
         record, is_new = inbox.receive(body, channel=StripeEvent.Channel.WEBHOOK)
     except (DatabaseError, InterfaceError) as error:
-        return Verdict.NOT_STORED, {"error": type(error).__name__}
+        return _spool(body, {"secret": secret, "error": type(error).__name__})
     is_malformed = record.outcome in ("unparsable", "malformed")
     is_broken = record.status == StripeEvent.Status.FAILED or record.outcome == "gave_up"
     return Verdict.MALFORMED if is_malformed else Verdict.ACCEPTED, {
@@ -111,6 +113,16 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
         "reason": None if is_broken else record.error,
         "repeated": not is_new,
     }
+
+
+def _spool(body: bytes, details: dict[str, Any]) -> tuple[Verdict, dict[str, Any]]:
+    """The database can't take it: keep it on disk until it can."""
+    details["sha256"] = hashlib.sha256(body).hexdigest()
+    try:
+        spool.store(body)
+    except OSError as error:
+        return Verdict.NOT_STORED, {**details, "spool_error": str(error)}
+    return Verdict.SPOOLED, details
 
 
 class CheckoutSessions(APIView):
@@ -173,6 +185,7 @@ class TokenExchange(APIView):
 
 
 @require_safe
+@etag(lambda request: f'"{sdk.VERSION}"')
 def client_js(request: HttpRequest) -> HttpResponse:
     """The browser SDK. With `?v=VERSION` it may be kept for good, without for ten minutes."""
     is_pinned = request.GET.get("v") == sdk.VERSION
@@ -180,7 +193,6 @@ def client_js(request: HttpRequest) -> HttpResponse:
     response["Cache-Control"] = (
         "public, max-age=31536000, immutable" if is_pinned else "public, max-age=600"
     )
-    response["ETag"] = f'"{sdk.VERSION}"'
     # Any page may load it, and with `crossorigin` and `integrity` if it likes.
     response["Access-Control-Allow-Origin"] = "*"
     response["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from fulfillment.models import Checkout, StripeEvent
@@ -46,6 +47,13 @@ def changed(event, *, event_id=None, account=None, **fields):
         event["account"] = account
     event["data"]["object"].update(fields)
     return event
+
+
+@pytest.fixture(autouse=True)
+def spool_folder(settings, tmp_path):
+    """Where this test's own process spools; empty at first."""
+    settings.WEBHOOK_SPOOL_DIR = str(tmp_path / "spool")
+    return tmp_path / "spool"
 
 
 @pytest.fixture
@@ -155,3 +163,24 @@ def checkout(open_checkout, paid_event):
 @pytest.fixture
 def publishable_key(tenant):
     return create_key(tenant, ApiKey.Kind.PUBLISHABLE)
+
+
+IMPATIENCE = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET lock_timeout = 100"}
+LOCK = {
+    "sqlite": ["BEGIN EXCLUSIVE"],
+    "postgresql": ["BEGIN", "LOCK TABLE fulfillment_stripeevent"],
+}
+
+
+@pytest.fixture
+def lock(transactional_db):
+    """Another session's lock on the inbox, which lasts longer than a delivery waits for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(IMPATIENCE[connection.vendor])
+    rival = connection.copy()
+    with rival.cursor() as cursor:
+        for statement in LOCK[connection.vendor]:
+            cursor.execute(statement)
+    yield rival
+    rival.close()
+    connection.close()

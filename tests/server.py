@@ -120,10 +120,10 @@ def post(url, body, headers=None):
     return request("POST", url, body, headers)
 
 
-def request(method, url, body=None, headers=None):
+def request(method, url, body=None, headers=None, *, timeout=START_TIMEOUT):
     """Return the answer whatever its status; raise only where there is none."""
     address = urlsplit(url)
-    client = http.client.HTTPConnection(address.hostname, address.port, timeout=START_TIMEOUT)
+    client = http.client.HTTPConnection(address.hostname, address.port, timeout=timeout)
     try:
         target = url.removeprefix(f"{address.scheme}://{address.netloc}") or "/"
         client.request(method, target, body, headers or {})

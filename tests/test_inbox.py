@@ -328,25 +328,12 @@ def test_the_command_knows_no_other_id(failed_event, process_events):
 
 # --- a database that can't take the event
 
-IMPATIENCE = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET lock_timeout = 100"}
-LOCK = {
-    "sqlite": ["BEGIN EXCLUSIVE"],
-    "postgresql": ["BEGIN", "LOCK TABLE fulfillment_stripeevent"],
-}
-
 
 @pytest.fixture
-def lock(transactional_db):
-    """Another session's lock on the inbox, which lasts longer than a delivery waits for it."""
-    with connection.cursor() as cursor:
-        cursor.execute(IMPATIENCE[connection.vendor])
-    rival = connection.copy()
-    with rival.cursor() as cursor:
-        for statement in LOCK[connection.vendor]:
-            cursor.execute(statement)
-    yield rival
-    rival.close()
-    connection.close()
+def no_spool(settings, tmp_path):
+    """A spool that can't be written: its folder's place is taken by a file."""
+    (tmp_path / "file").touch()
+    settings.WEBHOOK_SPOOL_DIR = str(tmp_path / "file" / "spool")
 
 
 @pytest.mark.parametrize(
@@ -354,7 +341,7 @@ def lock(transactional_db):
     [("always_200", 200, None), ("store_or_503", 503, "60"), ("strict", 503, "60")],
 )
 def test_an_event_that_cannot_be_stored_is_answered_as_configured(
-    checkout, lock, deliver, paid_event, settings, mode, status, retry_after
+    checkout, lock, no_spool, deliver, paid_event, settings, mode, status, retry_after
 ):
     settings.STRIPE_WEBHOOK_RESPONSES = mode
 
@@ -368,7 +355,7 @@ def test_an_event_that_cannot_be_stored_is_answered_as_configured(
 
 
 def test_once_the_database_is_back_the_same_event_gets_through(
-    checkout, lock, deliver, paid_event, settings
+    checkout, lock, no_spool, deliver, paid_event, settings
 ):
     settings.STRIPE_WEBHOOK_RESPONSES = "store_or_503"
     refused = deliver(paid_event)

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from fulfillment import inbox
+from fulfillment import inbox, spool
 from fulfillment.models import StripeEvent
 
 
@@ -16,6 +16,8 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only list them")
 
     def handle(self, *, event_ids: list[str], dry_run: bool, **options: Any) -> None:
+        if not dry_run:
+            spool.drain()
         records = StripeEvent.objects.defer("payload").order_by("received_at")
         if event_ids:
             records = records.filter(pk__in=event_ids)

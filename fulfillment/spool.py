@@ -1,0 +1,134 @@
+"""Where a genuine event goes when the database can't take it: one file each, on disk, fsynced.
+
+A file that has its final name is whole and durable; it is deleted only after the database has
+committed the event. What the database refuses for its content moves to `bad/` and is kept.
+"""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+
+from fulfillment import inbox
+from fulfillment.models import StripeEvent
+
+logger = structlog.get_logger(__name__)
+
+MAX_FILES = 20_000
+MAX_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much waits to be drained, and since when (UTC)."""
+
+    files: int
+    bytes: int
+    oldest: datetime | None
+
+
+def store(body: bytes) -> None:
+    """Keep the body on disk. When this returns it survives a power cut; raises `OSError` if not.
+
+    The same body twice is one file.
+    """
+    folder = _folder()
+    depth = measure()
+    if depth.files >= MAX_FILES or depth.bytes + len(body) > MAX_BYTES:
+        raise OSError("the spool is full")
+    final = folder / f"{hashlib.sha256(body).hexdigest()}.evt"
+    # mkstemp: readable by us alone, and in the same file system as its final name.
+    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).rename(final)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync(folder)
+
+
+def measure() -> Depth:
+    files = _waiting()
+    return Depth(
+        files=len(files),
+        bytes=sum(path.stat().st_size for path in files),
+        oldest=min(map(_age, files), default=None),
+    )
+
+
+def drain() -> int:
+    """Hand what waits to the inbox, oldest first; returns how many the database took.
+
+    Stops at the first that it can't take now. Of several callers one drains and the others
+    return at once.
+    """
+    drained = 0
+    with _alone() as is_alone:
+        for path in sorted(_waiting(), key=_age) if is_alone else []:
+            try:
+                inbox.receive(
+                    path.read_bytes(), channel=StripeEvent.Channel.SPOOL, received_at=_age(path)
+                )
+            except (DataError, IntegrityError):
+                logger.exception("spool_refused", file=path.name)
+                _set_aside(path)
+                continue
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("spool_waits", error=type(error).__name__)
+                break
+            path.unlink()
+            drained += 1
+    return drained
+
+
+def _folder() -> Path:
+    folder = Path(settings.WEBHOOK_SPOOL_DIR)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _waiting() -> list[Path]:
+    return list(_folder().glob("*.evt"))
+
+
+def _age(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _set_aside(path: Path) -> None:
+    bad = path.parent / "bad"
+    bad.mkdir(mode=0o700, exist_ok=True)
+    path.rename(bad / path.name)
+
+
+def _sync(folder: Path) -> None:
+    # A rename is durable only once the folder that it changed is.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    with (_folder() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
