@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-cli check demo format lock clean
+.PHONY: help setup browser test test-cli check demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,9 +35,12 @@ $(STAMP): requirements.txt requirements-dev.txt | $(BIN)/python
 	  $(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 
-test: setup ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" narrows them
+browser: setup
+	@.ci/browser
+
+test: browser ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" narrows them
 	DATABASE_URL= $(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest --ignore tests/test_demo.py $(ARGS)
 
 test-cli: setup $(CLI) ## Run Stripe's official CLI (from npm) against product and sandbox
 	STRIPE_CLI=$$(echo $(CLI)/node_modules/@stripe/cli-*/bin/stripe) DATABASE_URL= \
