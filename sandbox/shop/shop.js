@@ -14,7 +14,14 @@ const REASONS = {
 };
 
 async function refresh() {
-  const { member } = window.allegro;
+  try {
+    await showMember(window.allegro.member);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+async function showMember(member) {
   const entitlements = await member.entitlements();
   document.getElementById("member").textContent = member.jwt() ? "You are signed in." : "You are not signed in.";
   const list = document.getElementById("entitlements");

@@ -109,7 +109,7 @@ def _instructions(port: int, sandbox_port: int, shop_port: int) -> str:
   Webhook          {here}/api/webhooks/stripe
   Webhook secret   {settings.STRIPE_WEBHOOK_SECRETS[0]}
 
-  Or send a signed event from a second terminal, in this folder:
+  Or send the signed events of a purchase from a second terminal, in this folder:
 
       {send}
 
