@@ -45,7 +45,10 @@
     try {
       if (value === null) localStorage.removeItem(STORE + name);
       else localStorage.setItem(STORE + name, value);
-    } catch (error) { /* storage is off: this page's memory has to do */ }
+      return true;
+    } catch (error) {
+      return false; // storage is off: this page's memory has to do
+    }
   }
   function stored(name) {
     try {
@@ -57,18 +60,11 @@
 
   // Proves that the browser that comes back is the one that went to pay. Only its hash leaves
   // before the return, so that reading the return address is not enough to be the buyer.
-  function verifier() {
-    var secret = stored("verifier");
-    if (!secret) {
-      secret = hex(crypto.getRandomValues(new Uint8Array(32)));
-      store("verifier", secret);
-    }
-    return secret;
-  }
   async function verifierHash() {
     if (!window.crypto || !crypto.subtle) return ""; // a page without TLS
-    var bytes = new TextEncoder().encode(verifier());
-    return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
+    var secret = stored("verifier") || hex(crypto.getRandomValues(new Uint8Array(32)));
+    if (!store("verifier", secret)) return ""; // it would not be here on the way back
+    return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(secret))));
   }
   function hex(bytes) {
     return Array.from(bytes, function (byte) { return byte.toString(16).padStart(2, "0"); }).join("");
@@ -151,6 +147,7 @@
       if (!refresh) return null;
       try {
         signIn(await call("POST", "/api/members/token/refresh", key, { refresh_token: refresh }));
+        await wait(0.3); // until the other tabs see what was stored; locks are faster
       } catch (error) {
         if (error.status !== 401) throw error;
         signOut();

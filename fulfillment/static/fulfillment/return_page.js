@@ -4,25 +4,35 @@
 const REASONS = {
   canceled: "canceled",
   expired: "expired",
-  token_expired: "expired",
+  token_expired: "old",
   token_used: "used",
   invalid_token: "elsewhere",
   network: "unreachable",
   stripe_unavailable: "unreachable",
 };
 const RETRY = ["processing", "elsewhere", "unreachable"];
+// client.js asks on for minutes; people should hear of trouble sooner.
+const PATIENCE = 15000;
 
 // client.js takes the token out of the address; this script runs before it.
 const token = new URL(location.href).searchParams.get("allegro_purchase_token");
 const again = document.getElementById("again");
 
+let doubt;
+
 function show(state) {
+  clearTimeout(doubt);
   for (const section of document.querySelectorAll("[data-state]")) {
     section.hidden = section.dataset.state !== state;
   }
   again.hidden = !(token && RETRY.includes(state));
   // Whoever reads by ear or by keyboard goes on from here.
   document.querySelector(`[data-state="${state}"] h1`).focus();
+}
+
+function expectAnswer() {
+  show("confirming");
+  doubt = setTimeout(() => show("unreachable"), PATIENCE);
 }
 
 function day(instant) {
@@ -56,6 +66,7 @@ window.addEventListener("allegro:ready", () => {
   if (!token && !canceled && !window.allegro.purchase.validation) show("unknown");
 });
 again.addEventListener("click", () => {
-  show("confirming");
+  expectAnswer();
   window.allegro.purchase.exchangeToken(token).catch(() => {});
 });
+if (token) expectAnswer();
