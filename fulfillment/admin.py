@@ -16,9 +16,15 @@ from fulfillment.facts import text
 from fulfillment.models import Checkout, StripeEvent, StripeEventQuerySet
 from fulfillment.parsing import Unparsable, parse_object
 from purchases import money
-from purchases.admin import PurchaseAdmin, as_json, preformatted, shortened
+from purchases.admin import (
+    CreditedTenantAdmin,
+    PurchaseAdmin,
+    as_json,
+    preformatted,
+    shortened,
+)
 from purchases.models import Purchase
-from tenants.admin import ReadOnlyAdmin, ReadOnlyInline, TenantAdmin
+from tenants.admin import ReadOnlyAdmin, ReadOnlyInline
 from tenants.models import Tenant
 
 # Greedy, so that it doesn't matter how "=" is written: %3D, %253D, \u003d.
@@ -152,7 +158,7 @@ admin.site.unregister(Tenant)
 
 
 @admin.register(Tenant)
-class ResumingTenantAdmin(TenantAdmin):
+class ResumingTenantAdmin(CreditedTenantAdmin):
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
         """Enabling a tenant again resumes what was held for it meanwhile."""
         super().save_model(request, obj, form, change)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fulfillment.facts import ChargeFacts, ReversalFacts
-from fulfillment.outcomes import Done, Ignored
+from fulfillment.outcomes import Done, Held, Ignored
 from fulfillment.sales import Origin
 from purchases.ledger import lock_owner
 from purchases.models import Charge, Dispute, Purchase, Refund
@@ -40,6 +40,7 @@ def record_charge(charge: ChargeFacts, *, origin: Origin) -> Done:
             "amount_refunded": charge.amount_refunded,
         },
     )
+    _require_same_account(kept, tenant, origin)
     if not is_new:
         # Whatever the order of arrival, success and the highest sum have the last word.
         if charge.status == Charge.Status.SUCCEEDED:
@@ -66,6 +67,7 @@ def record_refund(refund: ReversalFacts, *, origin: Origin) -> Done:
             "status": refund.status,
         },
     )
+    _require_same_account(kept, tenant, origin)
     if not is_new and _progress(refund.status) > _progress(kept.status):
         kept.status = refund.status
         kept.save(update_fields=["status"])
@@ -85,6 +87,7 @@ def record_dispute(dispute: ReversalFacts, *, said_at: datetime, origin: Origin)
             "status_at": said_at,
         },
     )
+    _require_same_account(kept, tenant, origin)
     if not is_new and _standing(dispute.status, said_at) > _standing(kept.status, kept.status_at):
         kept.status, kept.status_at, kept.amount = dispute.status, said_at, dispute.amount
         kept.save(update_fields=["status", "status_at", "amount"])
@@ -115,6 +118,14 @@ def _lock(payment_intent_id: str, origin: Origin) -> Tenant | None:
     if origin.account_id and tenant is None:
         raise Ignored("not_ours", "No tenant has connected this account.")
     return tenant
+
+
+def _require_same_account(
+    kept: Charge | Refund | Dispute, tenant: Tenant | None, origin: Origin
+) -> None:
+    # Ids are unique across Stripe: no other account has anything to say about this one.
+    if kept.account_id != origin.account_id:
+        raise Held("account_mismatch", f"{kept.pk} is of another account.", tenant=tenant)
 
 
 def _payment(payment_intent_id: str, origin: Origin) -> dict[str, Any]:

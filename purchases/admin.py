@@ -2,11 +2,12 @@
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import quote
-from django.db.models import QuerySet
+from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -14,18 +15,27 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timezone import now
 
-from purchases import money
+from purchases import ledger, money
 from purchases.models import (
     Charge,
+    CreditEntry,
     CreditPackage,
+    Dispute,
     Entitlement,
     Offer,
     Plan,
     Product,
     Purchase,
     PurchaseEvent,
+    Refund,
 )
-from tenants.admin import MemberAdmin, ReadOnlyAdmin, ReadOnlyInline, TenantsOwnAdmin
+from tenants.admin import (
+    MemberAdmin,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    TenantAdmin,
+    TenantsOwnAdmin,
+)
 from tenants.models import Member, Tenant
 
 
@@ -167,6 +177,11 @@ class EntitlementInline(EntitlementState, ReadOnlyInline):
         return super().get_queryset(request).select_related("product", "member")
 
 
+class CreditEntryInline(ReadOnlyInline):
+    model = CreditEntry
+    fields = ["kind", "amount", "balance_after", "created_at"]
+
+
 class PurchaseEventInline(ReadOnlyInline):
     model = PurchaseEvent
     fields = ["type", "data", "created_at"]
@@ -209,12 +224,12 @@ class PurchaseAdmin(PurchaseColumns, ReadOnlyAdmin):
         ("Who", {"fields": ["tenant", "member", "member_is_new"]}),
         ("What", {"fields": ["sold", "plan", "package", "total", "subtotal", "refunded"]}),
         ("At Stripe", {"fields": [
-            "checkout_session_id", "payment_intent_id", "charge_id", "charges", "account_id",
-            "livemode",
+            "checkout_session_id", "payment_intent_id", "charge_id", "charges", "refunds",
+            "disputes", "account_id", "livemode",
         ]}),
         ("Record", {"fields": ["id", "created_at", "terms"]}),
     ]  # fmt: skip
-    inlines = [EntitlementInline, PurchaseEventInline]
+    inlines = [EntitlementInline, CreditEntryInline, PurchaseEventInline]
 
     @admin.display(ordering="checkout_session_id", description="purchase")
     def session(self, purchase: Purchase) -> str:
@@ -222,41 +237,113 @@ class PurchaseAdmin(PurchaseColumns, ReadOnlyAdmin):
 
     @admin.display(description="charges of this payment")
     def charges(self, purchase: Purchase) -> SafeString:
-        charges = Charge.objects.filter(
-            account_id=purchase.account_id, payment_intent_id=purchase.payment_intent_id
-        ).exclude(payment_intent_id="")
-        rows = (
-            (link_to(charge), money.display(charge.amount, charge.currency), _fate_of(charge))
-            for charge in charges
-        )
-        return format_html_join("", "{}: {}, {}<br>", rows)
+        return _lines(purchase, Charge)
+
+    @admin.display(description="refunds of this payment")
+    def refunds(self, purchase: Purchase) -> SafeString:
+        return _lines(purchase, Refund)
+
+    @admin.display(description="disputes of this payment")
+    def disputes(self, purchase: Purchase) -> SafeString:
+        return _lines(purchase, Dispute)
 
     @admin.display(description="sold as")
     def terms(self, purchase: Purchase) -> SafeString:
         return as_json(purchase.snapshot)
 
 
-def _fate_of(charge: Charge) -> str:
-    return " ".join(filter(None, [charge.status, charge.failure_code]))
+def _lines(purchase: Purchase, model: type[Model]) -> SafeString:
+    """What there is of that model for the purchase's payment, each with its amount and status."""
+    rows: QuerySet[Any] = model._default_manager.filter(
+        account_id=purchase.account_id, payment_intent_id=purchase.payment_intent_id
+    ).exclude(payment_intent_id="")
+    lines = (
+        (link_to(row), money.display(row.amount, purchase.currency), _fate_of(row)) for row in rows
+    )
+    return format_html_join("", "{}: {}, {}<br>", lines)
+
+
+def _fate_of(row: Charge | Refund | Dispute) -> str:
+    return " ".join(filter(None, [row.status, getattr(row, "failure_code", "")]))
+
+
+class OfPayment:
+    """A row of Stripe's that names a payment: leads to the purchase it paid for, if any."""
+
+    def purchase(self, row: Charge | Refund | Dispute) -> SafeString | None:
+        purchase = Purchase.objects.filter(
+            account_id=row.account_id, payment_intent_id=row.payment_intent_id
+        ).first()
+        return link_to(purchase) if purchase else None
 
 
 CHARGE_COLUMNS = (
-    "id", "price", "status", "failure_code", "payment_intent_id", "account_id", "created_at",
+    "id", "price", "refunded", "status", "failure_code", "payment_intent_id", "account_id",
+    "created_at",
 )  # fmt: skip
 
 
 @admin.register(Charge)
-class ChargeAdmin(PricedAdmin, ReadOnlyAdmin):
+class ChargeAdmin(OfPayment, PricedAdmin, ReadOnlyAdmin):
     list_display = CHARGE_COLUMNS
     list_filter = ["status", "livemode"]
     search_fields = ["id", "payment_intent_id", "account_id"]
     fields = (*CHARGE_COLUMNS, "livemode", "purchase")
 
-    def purchase(self, charge: Charge) -> SafeString | None:
-        purchase = Purchase.objects.filter(
-            account_id=charge.account_id, payment_intent_id=charge.payment_intent_id
-        ).first()
-        return link_to(purchase) if purchase else None
+    @admin.display(ordering="amount_refunded")
+    def refunded(self, charge: Charge) -> str:
+        return money.display(charge.amount_refunded, charge.currency)
+
+
+REVERSAL_COLUMNS = ("id", "value", "status", "payment_intent_id", "account_id", "created_at")
+
+
+class ReversalAdmin(OfPayment, ReadOnlyAdmin):
+    """Money that went back. Its currency is the purchase's; without one it is in minor units."""
+
+    list_display = REVERSAL_COLUMNS
+    list_filter = ["status", "created_at"]
+    search_fields = ["id", "payment_intent_id", "account_id"]
+    fields = [*REVERSAL_COLUMNS, "purchase"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        purchases = Purchase.objects.filter(
+            account_id=OuterRef("account_id"), payment_intent_id=OuterRef("payment_intent_id")
+        )
+        rows: QuerySet[Any] = super().get_queryset(request)
+        priced: QuerySet[Any] = rows.annotate(currency=Subquery(purchases.values("currency")[:1]))
+        return priced
+
+    @admin.display(ordering="amount", description="amount")
+    def value(self, row: Any) -> str:
+        return money.display(row.amount, row.currency) if row.currency else str(row.amount)
+
+
+@admin.register(Refund)
+class RefundAdmin(ReversalAdmin):
+    pass
+
+
+@admin.register(Dispute)
+class DisputeAdmin(ReversalAdmin):
+    fields = [*REVERSAL_COLUMNS, "status_at", "purchase"]
+
+
+CREDIT_ENTRY_COLUMNS = (
+    "id", "kind", "amount", "balance_after", "tenant", "member", "purchase", "created_at",
+)  # fmt: skip
+
+
+@admin.register(CreditEntry)
+class CreditEntryAdmin(ReadOnlyAdmin):
+    list_display = CREDIT_ENTRY_COLUMNS
+    list_filter = ["kind", ("member", admin.EmptyFieldListFilter), "created_at"]
+    list_select_related = ["tenant", "member", "purchase"]
+    search_fields = [
+        "purchase__id", "purchase__checkout_session_id", "purchase__payment_intent_id",
+        "member__id", "member__email", "tenant__slug", "idempotency_key",
+    ]  # fmt: skip
+    fields = (*CREDIT_ENTRY_COLUMNS, "idempotency_key")
 
 
 ENTITLEMENT_COLUMNS = (
@@ -294,12 +381,37 @@ class PurchaseEventAdmin(ReadOnlyAdmin):
     fields = (*PURCHASE_EVENT_COLUMNS, "data")
 
 
-# --- the member's page, with what they bought
+# --- the pages of who buys and who sells, with what they bought and have
 
 
-admin.site.unregister(Member)
+def balance(tenant: Tenant, member: Member | None) -> SafeString:
+    """The owner's credits, as a link to the lines that make them."""
+    owner = {"member__id__exact": member.pk} if member else {"member__isnull": True}
+    return format_html(
+        '<a href="{}?{}">{}</a>',
+        reverse("admin:purchases_creditentry_changelist"),
+        urlencode({"tenant__id__exact": tenant.pk, **owner}),
+        ledger.balance_of(tenant, member),
+    )
+
+
+admin.site.unregister([Member, Tenant])
 
 
 @admin.register(Member)
 class BuyerAdmin(MemberAdmin):
+    fields = [*MemberAdmin.fields, "credits"]
+    readonly_fields = [*MemberAdmin.readonly_fields, "credits"]
     inlines = [EntitlementInline, PurchaseInline]
+
+    def credits(self, member: Member) -> SafeString:
+        return balance(member.tenant, member)
+
+
+@admin.register(Tenant)
+class CreditedTenantAdmin(TenantAdmin):
+    readonly_fields = [*TenantAdmin.readonly_fields, "credits"]
+
+    @admin.display(description="credits of its own")
+    def credits(self, tenant: Tenant) -> SafeString:
+        return balance(tenant, None)

@@ -28,6 +28,7 @@ class PurchaseSerializer(serializers.ModelSerializer[Purchase]):
             "status",
             "amount_subtotal",
             "amount_total",
+            "refunded_amount",
             "currency",
             "created_at",
             "fulfilled_at",

@@ -1,6 +1,8 @@
 """The operators' pages: what they show, what they let be done, and what they cost."""
 
+import html
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -17,13 +19,16 @@ from fulfillment.models import Checkout, StripeEvent
 from purchases import catalog, money
 from purchases.models import (
     Charge,
+    CreditEntry,
     CreditPackage,
+    Dispute,
     Entitlement,
     Offer,
     Plan,
     Product,
     Purchase,
     PurchaseEvent,
+    Refund,
 )
 from tenants.keys import create_key
 from tenants.models import (
@@ -43,8 +48,8 @@ MODELS = [
     for model in apps.get_app_config(app).get_models()
 ]
 READ_ONLY = [
-    ApiKey, MemberSession, SigningKey, Purchase, Charge, Entitlement, PurchaseEvent, StripeEvent,
-    Checkout,
+    ApiKey, MemberSession, SigningKey, Purchase, Charge, Refund, Dispute, Entitlement, CreditEntry,
+    PurchaseEvent, StripeEvent, Checkout,
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, Member, Plan]
 NEVER_DELETED = [*READ_ONLY, Member, PaymentAccount]
@@ -136,7 +141,7 @@ def sell(offer, member, key, name="Name"):
 
 
 def leave_traces(purchase, product, key, name="Name"):
-    """Add a charge, an entitlement, a purchase event and a Stripe event to the purchase."""
+    """Add a charge, a refund, a dispute, an entitlement, a credit, a line of the log, an event."""
     whose = {"tenant": purchase.tenant, "purchase": purchase}
     Charge.objects.create(
         id=f"ch_{key}",
@@ -147,6 +152,22 @@ def leave_traces(purchase, product, key, name="Name"):
         currency="eur",
         status="succeeded",
         failure_code=name[:255],
+    )
+    reversal = {
+        "account_id": purchase.account_id,
+        "payment_intent_id": purchase.payment_intent_id,
+        "amount": 1250,
+        "status": name[:32],
+    }
+    Refund.objects.create(id=f"re_{key}", **reversal)
+    Dispute.objects.create(id=f"du_{key}", status_at=timezone.now(), **reversal)
+    CreditEntry.objects.create(
+        **whose,
+        member=purchase.member,
+        kind="adjustment",
+        amount=7,
+        balance_after=7,
+        idempotency_key=f"key-{key} {name}"[:255],
     )
     Entitlement.objects.create(
         **whose,
@@ -255,6 +276,9 @@ FOUND_BY = {
     Checkout: "cs_1 acct_1 m1@example.com {id}",
     Purchase: "cs_1 pi_1 ch_1 acct_1 m1@example.com {id}",
     Charge: "ch_1 pi_1 acct_1",
+    Refund: "re_1 pi_1 acct_1",
+    Dispute: "du_1 pi_1 acct_1",
+    CreditEntry: "cs_1 pi_1 m1@example.com tenant-1 key-1",
     Entitlement: "cs_1 pi_1 m1@example.com {id}",
     PurchaseEvent: "cs_1 pi_1 m1@example.com",
     Member: "m1@example.com crm-1 {id}",
@@ -492,8 +516,12 @@ def test_a_member_page_says_why_there_is_access_or_not(admin_client, furnish, fi
 
 
 @pytest.mark.parametrize(
-    "linked", [StripeEvent, Charge, Checkout, Member, Entitlement, PurchaseEvent]
-)
+    "linked",
+    [
+        StripeEvent, Charge, Refund, Dispute, Checkout, Member, Entitlement, CreditEntry,
+        PurchaseEvent,
+    ],
+)  # fmt: skip
 def test_a_purchase_leads_to_all_that_belongs_to_it(admin_client, furnish, linked):
     purchase = furnish(1).purchases.get()
 
@@ -501,6 +529,42 @@ def test_a_purchase_leads_to_all_that_belongs_to_it(admin_client, furnish, linke
 
     assert page_of(linked.objects.get()) in page.text
     assert "297.50 EUR" in page.text
+
+
+@pytest.mark.parametrize("model", [Charge, Refund, Dispute, CreditEntry, Entitlement])
+def test_money_credits_and_access_lead_back_to_the_purchase(admin_client, furnish, model):
+    purchase = furnish(1).purchases.get()
+
+    page = admin_client.get(page_of(model.objects.get()))
+
+    assert page_of(purchase) in page.text
+
+
+@pytest.mark.parametrize("model", [Refund, Dispute])
+def test_money_that_went_back_has_the_currency_of_the_purchase(admin_client, furnish, model):
+    furnish(1)
+
+    with_purchase = admin_client.get(page_of(model)).text
+    Purchase.objects.update(payment_intent_id="pi_other")
+    without = admin_client.get(page_of(model)).text
+
+    assert ["12.50 EUR" in page for page in (with_purchase, without)] == [True, False]
+    assert "1250" in without
+
+
+@pytest.mark.parametrize("model", [Member, Tenant])
+def test_a_balance_leads_to_the_lines_that_make_it(admin_client, furnish, model):
+    tenant = furnish(1)
+    own = CreditEntry.objects.create(tenant=tenant, kind="adjustment", amount=3, balance_after=3)
+    furnish(2)
+    owner = tenant.members.get() if model is Member else tenant
+
+    page = admin_client.get(page_of(owner))
+
+    link, shown = re.search(r'<a href="([^"]*creditentry[^"]*)">(-?\d+)</a>', page.text).groups()
+    lines = admin_client.get(html.unescape(link)).context["cl"].queryset
+    expected = tenant.members.get().credit_entries.get() if model is Member else own
+    assert (int(shown), list(lines)) == (expected.amount, [expected])
 
 
 @pytest.mark.parametrize(

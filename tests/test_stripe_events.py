@@ -11,6 +11,8 @@ from tests.conftest import ACCOUNT_ID, EVENTS, TENANT_ID, changed, stripe_event
 NOTHING = (None, 0)
 UNHANDLED = ("ignored", "unhandled_type", *NOTHING)
 CHARGE = ("done", "charge_recorded", *NOTHING)
+REFUND = ("done", "refund_recorded", *NOTHING)
+DISPUTE = ("done", "dispute_recorded", *NOTHING)
 # File -> status and outcome of the record, status of the purchase, number of entitlements.
 OUTCOMES = {
     "account.application.authorized": UNHANDLED,
@@ -18,17 +20,17 @@ OUTCOMES = {
     "account.updated": UNHANDLED,
     "account.updated.enabled": UNHANDLED,
     "capability.updated": UNHANDLED,
-    "charge.dispute.closed.lost": UNHANDLED,
-    "charge.dispute.closed.won": UNHANDLED,
-    "charge.dispute.created": UNHANDLED,
-    "charge.dispute.created.inquiry": UNHANDLED,
-    "charge.dispute.funds_reinstated": UNHANDLED,
-    "charge.dispute.funds_withdrawn": UNHANDLED,
+    "charge.dispute.closed.lost": DISPUTE,
+    "charge.dispute.closed.won": DISPUTE,
+    "charge.dispute.created": DISPUTE,
+    "charge.dispute.created.inquiry": DISPUTE,
+    "charge.dispute.funds_reinstated": DISPUTE,
+    "charge.dispute.funds_withdrawn": DISPUTE,
     "charge.failed": CHARGE,
-    "charge.refund.updated.failed": UNHANDLED,
-    "charge.refunded.full": UNHANDLED,
-    "charge.refunded.partial": UNHANDLED,
-    "charge.refunded.partial_second": UNHANDLED,
+    "charge.refund.updated.failed": REFUND,
+    "charge.refunded.full": CHARGE,
+    "charge.refunded.partial": CHARGE,
+    "charge.refunded.partial_second": CHARGE,
     "charge.succeeded": CHARGE,
     "checkout.session.async_payment_failed": ("done", "payment_failed", "failed", 0),
     "checkout.session.async_payment_succeeded": ("done", "fulfilled", "paid", 2),
@@ -41,9 +43,9 @@ OUTCOMES = {
     "checkout.session.completed.unpaid_then_fails": ("done", "pending", "pending", 0),
     "checkout.session.expired": ("done", "expired", *NOTHING),
     "payment_intent.succeeded": UNHANDLED,
-    "refund.created": UNHANDLED,
-    "refund.failed": UNHANDLED,
-    "refund.updated": UNHANDLED,
+    "refund.created": REFUND,
+    "refund.failed": REFUND,
+    "refund.updated": REFUND,
 }
 OF_SESSIONS_WITH_METADATA = [
     name
