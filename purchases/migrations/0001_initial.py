@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import purchases.models
+import purchases.models.offering
 import uuid
 from django.db import migrations, models
 
@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
                 ('key', models.SlugField(help_text='Such as 10_credits.', primary_key=True, serialize=False)),
                 ('credits', models.PositiveIntegerField()),
                 ('amount', models.PositiveBigIntegerField(help_text='In minor units: 1250 is 12.50 EUR.')),
-                ('currency', models.CharField(max_length=3, validators=[purchases.models.validate_currency])),
+                ('currency', models.CharField(max_length=3, validators=[purchases.models.offering.validate_currency])),
                 ('is_active', models.BooleanField(default=True)),
             ],
             options={
@@ -97,8 +97,8 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=200)),
                 ('amount', models.PositiveBigIntegerField(help_text='In minor units: 1250 is 12.50 EUR. 0 is free.')),
-                ('currency', models.CharField(max_length=3, validators=[purchases.models.validate_currency])),
-                ('duration', models.CharField(blank=True, help_text='ISO 8601: P1M, P1Y, P30D. Blank: for good.', max_length=20, validators=[purchases.models.validate_duration])),
+                ('currency', models.CharField(max_length=3, validators=[purchases.models.offering.validate_currency])),
+                ('duration', models.CharField(blank=True, help_text='ISO 8601: P1M, P1Y, P30D. Blank: for good.', max_length=20, validators=[purchases.models.offering.validate_duration])),
                 ('credits', models.PositiveIntegerField(default=0)),
                 ('is_active', models.BooleanField(default=True)),
                 ('offer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='plans', to='purchases.offer')),
