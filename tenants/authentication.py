@@ -1,5 +1,6 @@
 """Who is calling: a tenant's key or a member's token, always as `Authorization: Bearer`."""
 
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any
 
@@ -26,15 +27,16 @@ class HasCredential(BasePermission):
         return request.auth is not None
 
 
-class BearerAuthentication(BaseAuthentication):
+class BearerAuthentication(BaseAuthentication, ABC):
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         scheme, _, credential = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not credential:
             return None
         return self.authenticate_bearer(credential)
 
+    @abstractmethod
     def authenticate_bearer(self, credential: str) -> tuple[Any, Any]:
-        raise NotImplementedError
+        """Who the credential stands for, and what `request.auth` becomes."""
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -157,7 +157,7 @@ def test_a_name_is_made_storable(name, kept, deliver, checkout, paid_event):
     assert Purchase.objects.get().member.name == kept
 
 
-@pytest.mark.parametrize("bad", ["\0", "\ud800", "é", " ", "x" * 256], ids=repr)
+@pytest.mark.parametrize("bad", ["\0", "\ud800", " ", "x" * 256], ids=repr)
 @pytest.mark.parametrize("field", ["id", "payment_intent"])
 def test_an_identifier_is_never_altered(field, bad, deliver, checkout, paid_event):
     deliver(changed(paid_event, **{field: f"cs_{bad}"}))
