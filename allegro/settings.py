@@ -211,8 +211,7 @@ CACHES = {
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
-# In the admin: to the second, and saying which zone.
-DATETIME_FORMAT = "j M Y H:i:s T"
+FORMAT_MODULE_PATH = ["allegro.formats"]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
