@@ -39,8 +39,8 @@ browser: setup
 	@.ci/browser
 
 test: browser ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" narrows them
-	DATABASE_URL= $(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest --ignore tests/test_demo.py $(ARGS)
+	DATABASE_URL= $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/test_demo.py $(ARGS)
 
 test-cli: setup $(CLI) ## Run Stripe's official CLI (from npm) against product and sandbox
 	STRIPE_CLI=$$(echo $(CLI)/node_modules/@stripe/cli-*/bin/stripe) DATABASE_URL= \
@@ -77,8 +77,8 @@ format: setup ## Rewrite the code to the house format
 
 lock: setup ## Compile pyproject.toml into the requirements files
 	@$(GET_UV)
-	$(COMPILE) pyproject.toml -o requirements.txt
-	$(COMPILE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra worker -o requirements.txt
+	$(COMPILE) pyproject.toml --extra worker --group dev -c requirements.txt -o requirements-dev.txt
 
 clean: ## Remove .venv and what the tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

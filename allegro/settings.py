@@ -70,6 +70,8 @@ STRIPE_LIVEMODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 STRIPE_API_BASE = os.environ.get("STRIPE_API_BASE", "")
 # On a disk that outlives a deployment: what is here may be nowhere else.
 WEBHOOK_SPOOL_DIR = os.environ.get("WEBHOOK_SPOOL_DIR") or str(BASE_DIR / "var" / "spool")
+# What monitoring shows as `Authorization: Bearer …`; without it, monitoring is shut out.
+METRICS_TOKEN = os.environ.get("METRICS_TOKEN", "")
 if STRIPE_API_BASE and STRIPE_LIVEMODE:
     raise ImproperlyConfigured(
         "STRIPE_API_BASE sends Stripe calls to a stand-in; unset it or use a test key."
@@ -152,6 +154,9 @@ def database(url: str) -> dict[str, Any]:
 DATABASES = {
     "default": database(os.environ.get("DATABASE_URL") or f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
 }
+if DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    # Wakes and schedules the worker; on SQLite a loop does (fulfillment/worker.py).
+    INSTALLED_APPS.append("procrastinate.contrib.django")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

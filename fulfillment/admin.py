@@ -13,7 +13,14 @@ from django.utils.safestring import SafeString
 
 from fulfillment import inbox
 from fulfillment.facts import text
-from fulfillment.models import Checkout, StripeEvent, StripeEventQuerySet
+from fulfillment.models import (
+    Checkout,
+    Reconciliation,
+    RejectedDelivery,
+    StripeEvent,
+    StripeEventQuerySet,
+    Worker,
+)
 from fulfillment.parsing import Unparsable, parse_object
 from purchases import money
 from purchases.admin import (
@@ -127,6 +134,37 @@ class CheckoutAdmin(ReadOnlyAdmin):
     @admin.display(description="offered as")
     def terms(self, checkout: Checkout) -> SafeString:
         return as_json(checkout.snapshot)
+
+
+@admin.register(RejectedDelivery)
+class RejectedDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ["received_at", "reason"]
+    search_fields = ["reason"]
+    fields = ["received_at", "reason", "payload"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RejectedDelivery]:
+        return super().get_queryset(request).defer("body")
+
+    def payload(self, delivery: RejectedDelivery) -> SafeString:
+        return preformatted(readable(bytes(delivery.body)))
+
+
+RECONCILIATION_COLUMNS = (
+    "__str__", "livemode", "finished_at", "events_seen", "events_missing", "missing_total",
+    "error", "due_at", "deep_due_at",
+)  # fmt: skip
+
+
+@admin.register(Reconciliation)
+class ReconciliationAdmin(ReadOnlyAdmin):
+    list_display = fields = RECONCILIATION_COLUMNS
+    search_fields = ["account_id"]
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    list_display = fields = ("name", "started_at", "seen_at")
+    search_fields = ["name"]
 
 
 # --- pages of the layers below, with what only this one knows

@@ -45,6 +45,7 @@ class StripeEvent(models.Model):
         WEBHOOK = "webhook"
         SPOOL = "spool"
         REPLAY = "replay"
+        RECONCILE = "reconcile"
 
     UNSETTLED = (Status.RECEIVED, Status.HELD, Status.FAILED)
 
@@ -69,6 +70,9 @@ class StripeEvent(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
     channel = models.CharField(max_length=9, choices=Channel)
+    signed_by = models.CharField(
+        max_length=16, blank=True, help_text="Fingerprint of the webhook secret that signed it."
+    )
     received_at = models.DateTimeField(default=now)
     settled_at = models.DateTimeField(null=True)
 
@@ -85,6 +89,10 @@ class StripeEvent(models.Model):
                 condition=Q(status__in=["received", "held", "failed"]),
                 name="stripeevent_unsettled",
             ),
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(status="failed"), name="stripeevent_due"
+            ),
+            models.Index(fields=["account_id", "-received_at"], name="stripeevent_of_account"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -150,9 +158,18 @@ class Checkout(models.Model):
     created_at = models.DateTimeField(default=now)
     expires_at = models.DateTimeField(help_text="When the session at Stripe ends.")
     exchanged_at = models.DateTimeField(null=True, blank=True)
+    sweep_at = models.DateTimeField(
+        null=True, blank=True, help_text="When Stripe is asked how it stands; blank: never again."
+    )
+    sweeps = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [
+            models.Index(
+                fields=["sweep_at"], condition=Q(sweep_at__isnull=False), name="checkout_sweep"
+            )
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(status__in=["open", "complete", "expired", "failed"]),
@@ -162,3 +179,63 @@ class Checkout(models.Model):
 
     def __str__(self) -> str:
         return self.stripe_session_id or str(self.id)
+
+
+class RejectedDelivery(models.Model):
+    """A delivery that no secret of ours signed but that looks real; `reverify` tries it again."""
+
+    body = models.BinaryField()
+    signature = models.TextField(help_text="The Stripe-Signature header.")
+    reason = models.CharField(max_length=255)
+    received_at = models.DateTimeField(default=now, db_index=True)
+
+    class Meta:
+        ordering = ["-received_at"]
+        verbose_name_plural = "rejected deliveries"
+
+    def __str__(self) -> str:
+        return f"{self.received_at:%Y-%m-%d %H:%M:%S}"
+
+
+class Reconciliation(models.Model):
+    """How far the inbox was compared with the events that Stripe has of an account."""
+
+    account_id = models.CharField(
+        max_length=255, blank=True, help_text="Blank: the platform's own account."
+    )
+    livemode = models.BooleanField()
+    due_at = models.DateTimeField(default=now, help_text="When the last 24 hours are compared.")
+    deep_due_at = models.DateTimeField(
+        default=now, help_text="When the last 72 hours are compared."
+    )
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    events_seen = models.PositiveIntegerField(default=0)
+    events_missing = models.PositiveIntegerField(default=0)
+    missing_total = models.PositiveIntegerField(default=0)
+    error = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        ordering = ["account_id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account_id", "livemode"], name="reconciliation_once_per_account"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.account_id or "platform"
+
+
+class Worker(models.Model):
+    """A running `manage.py worker`, as of its last sign of life."""
+
+    name = models.CharField(max_length=255, primary_key=True, help_text="Host and process id.")
+    started_at = models.DateTimeField(default=now)
+    seen_at = models.DateTimeField(default=now)
+
+    class Meta:
+        ordering = ["-seen_at"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -10,6 +10,7 @@ from django.utils.timezone import now
 
 from tenants.models import (
     ApiKey,
+    ConnectAttempt,
     Member,
     MemberSession,
     PaymentAccount,
@@ -98,6 +99,16 @@ class PaymentAccountAdmin(TenantsOwnAdmin):
     # A disconnected account keeps its row: refunds and disputes of its sales still arrive.
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+CONNECT_ATTEMPT_COLUMNS = ("tenant", "user", "created_at", "expires_at", "used_at")
+
+
+@admin.register(ConnectAttempt)
+class ConnectAttemptAdmin(ReadOnlyAdmin):
+    list_display = fields = CONNECT_ATTEMPT_COLUMNS
+    list_select_related = ["tenant", "user"]
+    search_fields = ["tenant__slug", "tenant__name", "user__username"]
 
 
 API_KEY_COLUMNS = ("prefix", "tenant", "kind", "created_at", "last_used_at", "revoked_at")

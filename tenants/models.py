@@ -67,6 +67,12 @@ class PaymentAccount(models.Model):
     charges_enabled = models.BooleanField(default=False)
     payouts_enabled = models.BooleanField(default=False)
     details_submitted = models.BooleanField(default=False)
+    requirements = models.JSONField(
+        default=list, blank=True, help_text="What Stripe still asks of the account's owner."
+    )
+    disabled_reason = models.CharField(
+        max_length=200, blank=True, help_text="Why Stripe stopped the account, in its words."
+    )
     connected_at = models.DateTimeField(default=now)
     disconnected_at = models.DateTimeField(null=True, blank=True)
 
@@ -91,6 +97,28 @@ class PaymentAccount(models.Model):
         return f"{self.stripe_account_id} ({'live' if self.livemode else 'test'})"
 
 
+class ConnectAttempt(models.Model):
+    """An operator on the way to Stripe to connect a tenant's account, and back, once.
+
+    The `state` that travels with them is random; only its hash is kept, bound to the operator's
+    browser session. RFC 6749 §10.12.
+    """
+
+    state_sha256 = models.CharField(max_length=64, unique=True)
+    session_sha256 = models.CharField(max_length=64)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="connect_attempts")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} at {self.created_at:%Y-%m-%d %H:%M:%S}"
+
+
 class ApiKey(models.Model):
     """A tenant's key. Only its hash is kept; `keys.create_key` shows the key itself once."""
 
@@ -102,6 +130,7 @@ class ApiKey(models.Model):
     kind = models.CharField(max_length=11, choices=Kind)
     prefix = models.CharField(max_length=12)
     sha256 = models.CharField(max_length=64, unique=True)
+    name = models.CharField(max_length=100, blank=True, help_text="Where it is used.")
     created_at = models.DateTimeField(default=now)
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -147,6 +176,9 @@ class Member(models.Model):
     name = models.CharField(max_length=200, blank=True)
     external_id = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     created_at = models.DateTimeField(default=now, editable=False)
+    disabled_at = models.DateTimeField(
+        null=True, blank=True, help_text="From then on every token of the member is refused."
+    )
 
     objects = MemberQuerySet.as_manager()
 

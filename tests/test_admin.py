@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from fulfillment.models import Checkout, StripeEvent
+from fulfillment.models import Checkout, Reconciliation, RejectedDelivery, StripeEvent, Worker
 from purchases import catalog, money
 from purchases.models import (
     Charge,
@@ -23,6 +23,8 @@ from purchases.models import (
     CreditPackage,
     Dispute,
     Entitlement,
+    NotificationDelivery,
+    NotificationEndpoint,
     Offer,
     Plan,
     Product,
@@ -33,6 +35,7 @@ from purchases.models import (
 from tenants.keys import create_key
 from tenants.models import (
     ApiKey,
+    ConnectAttempt,
     Member,
     MemberSession,
     PaymentAccount,
@@ -49,7 +52,8 @@ MODELS = [
 ]
 READ_ONLY = [
     ApiKey, MemberSession, SigningKey, Purchase, Charge, Refund, Dispute, Entitlement, CreditEntry,
-    PurchaseEvent, StripeEvent, Checkout,
+    PurchaseEvent, StripeEvent, Checkout, ConnectAttempt, NotificationEndpoint,
+    NotificationDelivery, RejectedDelivery, Reconciliation, Worker,
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, Member, Plan]
 NEVER_DELETED = [*READ_ONLY, Member, PaymentAccount]
@@ -74,10 +78,10 @@ def furnish(django_user_model, db):
 
     def furnish(number, name="Name"):
         tenant = Tenant.objects.create(slug=f"tenant-{number}", name=name)
-        TenantUser.objects.create(
-            tenant=tenant,
-            user=django_user_model.objects.create(username=f"u{number}"),
-            role="admin",
+        user = django_user_model.objects.create(username=f"u{number}")
+        TenantUser.objects.create(tenant=tenant, user=user, role="admin")
+        ConnectAttempt.objects.create(
+            tenant=tenant, user=user, state_sha256=f"{number}", expires_at=timezone.now()
         )
         PaymentAccount.objects.create(
             tenant=tenant, stripe_account_id=f"acct_{number}", livemode=False, display_name=name
@@ -90,6 +94,20 @@ def furnish(django_user_model, db):
             tenant=tenant, email=f"m{number}@example.com", external_id=f"crm-{number}", name=name
         )
         sell(offer, member, f"{number}", name)
+        endpoint = NotificationEndpoint.objects.create(
+            tenant=tenant,
+            url=f"https://tenant-{number}.example/hook",
+            secret_encrypted=b"",
+            disabled_reason=name[:200],
+        )
+        NotificationDelivery.objects.create(
+            endpoint=endpoint, event=tenant.purchase_events.get(), error=name[:200]
+        )
+        RejectedDelivery.objects.create(
+            body=name.encode(), signature=name, reason=f"{number} {name}"[:255]
+        )
+        Reconciliation.objects.create(account_id=f"acct_{number}", livemode=False, error=name[:255])
+        Worker.objects.create(name=f"host-{number}:17")
         return tenant
 
     return furnish
@@ -292,6 +310,11 @@ FOUND_BY = {
     Plan: "tenant-1 {id}",
     CreditPackage: "package-1",
     SigningKey: "kid-1",
+    ConnectAttempt: "tenant-1 u1",
+    NotificationEndpoint: "tenant-1 {id}",
+    NotificationDelivery: "tenant-1 {id}",
+    Reconciliation: "acct_1",
+    Worker: "host-1",
 }
 
 

@@ -1,6 +1,7 @@
 """What a purchase leaves a member with, and our own log of it."""
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models import Q, QuerySet
@@ -118,8 +119,27 @@ class CreditEntry(models.Model):
         return f"{self.amount:+}"
 
 
+class TransactionId(models.Expression):
+    """The number of the transaction under way, in the order in which transactions began to write.
+
+    Always 0 on SQLite, where one transaction writes at a time.
+    """
+
+    output_field = models.BigIntegerField()
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        return "0", []
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        return "pg_current_xact_id()::text::bigint", []
+
+
 class PurchaseEvent(models.Model):
-    """A line of our own log, written in the transaction that did what it says. Append-only."""
+    """A line of our own log, written in the transaction that did what it says. Append-only.
+
+    Ids are given out before the commit, so a line may appear after one with a higher id.
+    `transaction_id` lets `feed` tell which lines none can appear before any more.
+    """
 
     class Type(models.TextChoices):
         PURCHASE_COMPLETED = "purchase.completed"
@@ -145,10 +165,13 @@ class PurchaseEvent(models.Model):
     type = models.CharField(max_length=40, choices=Type)
     data = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=now)
+    transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["tenant", "id"], name="purchaseevent_feed")]
+        indexes = [
+            models.Index(fields=["tenant", "transaction_id", "id"], name="purchaseevent_feed")
+        ]
 
     def __str__(self) -> str:
         return self.type

@@ -39,6 +39,8 @@ class Purchase(models.Model):
         EXCHANGE = "exchange"
         CHECKOUT = "checkout"
         REPLAY = "replay"
+        SWEEP = "sweep"
+        RECONCILE = "reconcile"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="purchases")
@@ -67,7 +69,7 @@ class Purchase(models.Model):
 
     status = models.CharField(max_length=18, choices=Status)
     refunded_amount = models.PositiveBigIntegerField(default=0, help_text=MINOR_UNITS)
-    fulfilled_by = models.CharField(max_length=8, choices=Channel, blank=True)
+    fulfilled_by = models.CharField(max_length=9, choices=Channel, blank=True)
     fulfilled_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=now)
 
