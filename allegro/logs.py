@@ -58,5 +58,7 @@ def configure() -> dict[str, Any]:
         "loggers": {
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
+            # A few lines for each task, which runs every two seconds.
+            "procrastinate": {"level": "WARNING"},
         },
     }

@@ -6,26 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from fulfillment import gateway
-from fulfillment.errors import InvalidToken, StripeUnavailable, TokenExpired, TokenUsed
-from fulfillment.facts import CheckoutSession, Malformed
+from fulfillment.catching_up import catch_up
+from fulfillment.errors import InvalidToken, TokenExpired, TokenUsed
 from fulfillment.models import Checkout
-from fulfillment.outcomes import Held, Ignored
-from fulfillment.recording import record_checkout, record_expiry
-from fulfillment.sales import Origin
 from purchases import access
 from purchases.models import Purchase
 from purchases.serializers import EntitlementSerializer, PurchaseSerializer
 from tenants import tokens
 from tenants.keys import sha256
 from tenants.models import Tenant
-
-logger = structlog.get_logger(__name__)
 
 # How long after the session at Stripe has ended the token is good.
 TOKEN_LIFETIME = timedelta(hours=24)
@@ -58,7 +51,7 @@ def exchange_token(tenant: Tenant, *, token: str, verifier: str) -> Answer:
     _check_usable(checkout)
     # Before the verifier: somebody paid, and gets it, in whichever browser they came back.
     if not _is_fulfilled(checkout):
-        _catch_up(checkout)
+        catch_up(checkout, channel=Purchase.Channel.EXCHANGE)
     if checkout.verifier_sha256 and not hmac.compare_digest(
         checkout.verifier_sha256, sha256(verifier)
     ):
@@ -88,33 +81,6 @@ def _processing(checkout: Checkout) -> Answer:
     waited = (timezone.now() - since).total_seconds()
     seconds = round(min(max(waited / 4, SOONEST), LATEST))
     return Answer(202, {"status": "processing", "retry_after": seconds})
-
-
-def _catch_up(checkout: Checkout) -> None:
-    """Ask Stripe how the session stands, and record it as a webhook would have."""
-    if not checkout.stripe_session_id or checkout.status in Checkout.FINAL:
-        return
-    answer = gateway.retrieve_session(checkout.stripe_session_id, account_id=checkout.account_id)
-    origin = Origin(
-        account_id=checkout.account_id,
-        livemode=checkout.livemode,
-        channel=Purchase.Channel.EXCHANGE,
-    )
-    try:
-        session = CheckoutSession.parse(answer)
-        with transaction.atomic():
-            if session.status == "expired":
-                record_expiry(session, origin=origin)
-            elif session.status == "complete":
-                record_checkout(session, origin=origin)
-    except Malformed as error:
-        raise StripeUnavailable from error
-    except (Held, Ignored) as verdict:
-        # For an operator to look at; to the buyer it is still under way.
-        logger.warning(
-            "exchange_held", checkout=str(checkout.id), outcome=verdict.code, reason=str(verdict)
-        )
-    checkout.refresh_from_db()
 
 
 def _sign_in(checkout: Checkout, token: str) -> Answer:

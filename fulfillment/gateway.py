@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import hmac
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +107,31 @@ def retrieve_session(session_id: str, *, account_id: str) -> dict[str, Any]:
         return plain
 
 
+def list_events(
+    *, account_id: str, types: list[str], since: datetime, until: datetime
+) -> Iterator[list[dict[str, Any]]]:
+    """The account's events of these types from that time, in pages, the newest first.
+
+    Each is as a webhook would have brought it: Stripe leaves out `account` when asked by the
+    account. Raises `NotConnected` if we may no longer ask, else `StripeUnavailable`.
+    """
+    created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
+    query = {"limit": 100, "types": types, "created": created}
+    has_more = True
+    while has_more:
+        with _errors_as(StripeUnavailable, NotConnected, account=account_id, object_id="events"):
+            # Raw, because the library turns some numbers into what JSON can't hold.
+            answer = _stripe().raw_request("get", "/v1/events", **query, **_options(account_id))
+            page = json.loads(answer.body)
+            events, has_more = page["data"], page["has_more"]
+        if account_id:
+            events = [{**event, "account": account_id} for event in events]
+        if events:
+            query["starting_after"] = events[-1]["id"]
+            yield events
+        has_more = has_more and bool(events)
+
+
 @contextmanager
 def _errors_as(
     failed: type[APIException], forbidden: type[APIException], **context: str
@@ -113,8 +139,8 @@ def _errors_as(
     """Log what Stripe says went wrong, and raise what our caller should hear."""
     try:
         yield
-    # The last two: the library hands on whatever JSON a 200 brings, a bare string as well.
-    except (stripe.StripeError, AttributeError, TypeError) as error:
+    # The others: the library hands on whatever JSON a 200 brings, a bare string as well.
+    except (stripe.StripeError, AttributeError, TypeError, ValueError, LookupError) as error:
         logger.warning(
             "stripe_call_failed",
             error=type(error).__name__,
@@ -130,8 +156,12 @@ def _options(account_id: str) -> stripe.RequestOptions:
     return {"stripe_account": account_id} if account_id else {}
 
 
+def _stripe() -> stripe.StripeClient:
+    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE)
+
+
 def _sessions() -> Any:
-    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE).v1.checkout.sessions
+    return _stripe().v1.checkout.sessions
 
 
 @functools.cache

@@ -39,9 +39,16 @@ RETRY_DELAYS = [
     timedelta(hours=12),
     timedelta(hours=24),
 ]
+POSTPONED_BY = timedelta(minutes=1)
 # Serialization failure and deadlock (PostgreSQL, appendix A): the same again may well succeed.
 TRANSIENT = ("40001", "40P01")
 DATABASE_TRIES = 3
+# What was spooled came by webhook.
+BROUGHT_BY = {
+    StripeEvent.Channel.WEBHOOK: Purchase.Channel.WEBHOOK,
+    StripeEvent.Channel.SPOOL: Purchase.Channel.WEBHOOK,
+    StripeEvent.Channel.RECONCILE: Purchase.Channel.RECONCILE,
+}
 
 
 def receive(
@@ -60,7 +67,7 @@ def receive(
         with transaction.atomic():
             is_new = StripeEvent.objects.insert_new(record)
             if is_new and event:
-                _process(record, event, Purchase.Channel.WEBHOOK)
+                _process(record, event, BROUGHT_BY[channel])
         return record, is_new
 
     try:
@@ -88,9 +95,7 @@ def process_again(record_id: str) -> StripeEvent:
         with transaction.atomic():
             record = StripeEvent.objects.select_for_update().get(pk=record_id)
             if record.status in StripeEvent.UNSETTLED:
-                _, event = _read(bytes(record.payload), StripeEvent.Channel.REPLAY)
-                if event:
-                    _process(record, event, Purchase.Channel.REPLAY)
+                _process_stored(record)
         return record
 
     try:
@@ -98,6 +103,46 @@ def process_again(record_id: str) -> StripeEvent:
     except IntegrityError as error:
         # A constraint that is checked only at commit undoes the count of the attempt too.
         return _count_attempt(record_id, error)
+
+
+def work_on_due(limit: int = 50) -> int:
+    """Work on what is due, the longest waiting first; returns on how many records.
+
+    Several callers share the work: the lock on a row is the lease, gone at once with whoever
+    held it. Raises `DatabaseError` or `InterfaceError` while the database can't be worked with.
+    """
+    due = StripeEvent.objects.due().order_by("received_at").values_list("pk", flat=True)
+    return sum(_work_on(record_id) for record_id in list(due[:limit]))
+
+
+def _work_on(record_id: str) -> bool:
+    """Work on the record unless it is no longer due or somebody else is at it."""
+
+    def claim_and_process() -> bool:
+        with transaction.atomic():
+            claimed = StripeEvent.objects.due().select_for_update(skip_locked=True, of=("self",))
+            record = claimed.filter(pk=record_id).first()
+            if record:
+                _process_stored(record)
+        return record is not None
+
+    try:
+        return _with_retries(claim_and_process)
+    except IntegrityError as error:
+        _count_attempt(record_id, error)
+    except OperationalError as error:
+        # Perhaps the database's fault, perhaps only this record's: let it not stop the others.
+        logger.warning("stripe_event_postponed", event_id=record_id, error=type(error).__name__)
+        StripeEvent.objects.filter(pk=record_id, status=Status.FAILED).update(
+            next_attempt_at=timezone.now() + POSTPONED_BY
+        )
+    return True
+
+
+def _process_stored(record: StripeEvent) -> None:
+    _, event = _read(bytes(record.payload), StripeEvent.Channel.REPLAY)
+    if event:
+        _process(record, event, Purchase.Channel.REPLAY)
 
 
 def _count_attempt(record_id: str, error: Exception) -> StripeEvent:

@@ -1,14 +1,20 @@
 """What Stripe sent us, and the Checkout Sessions that we opened."""
 
 import uuid
+from datetime import timedelta
 
 from django.db import connection, models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils.timezone import now
 
 from purchases.models import CreditPackage, Plan, Purchase
 from tenants.inserting import insert_statement
-from tenants.models import Member, MemberSession, Tenant
+from tenants.models import Member, MemberSession, PaymentAccount, Tenant
+
+# A record and its outcome are committed together, unless a constraint refused both at the commit.
+STRANDED_AFTER = timedelta(minutes=1)
+# How long after it was opened Stripe is first asked how a checkout stands.
+SWEEP_AFTER = timedelta(minutes=10)
 
 
 class StripeEventQuerySet(models.QuerySet["StripeEvent"]):
@@ -22,6 +28,22 @@ class StripeEventQuerySet(models.QuerySet["StripeEvent"]):
         with connection.cursor() as cursor:
             cursor.execute(f"{insert} ON CONFLICT (id) DO NOTHING", values)
             return bool(cursor.rowcount)
+
+    def due(self) -> "StripeEventQuerySet":
+        """Those to work on now: their time has come, or what they were held for has gone."""
+        instant = now()
+        # Held again for the same cause, these no longer match: no record is worked on for ever.
+        enabled = Tenant.objects.filter(pk=OuterRef("tenant"), is_active=True)
+        connected = PaymentAccount.objects.filter(
+            stripe_account_id=OuterRef("account_id"), livemode=OuterRef("livemode")
+        )
+        status = StripeEvent.Status
+        return self.unsettled().filter(
+            Q(status=status.FAILED, next_attempt_at__lte=instant)
+            | Q(status=status.RECEIVED, received_at__lte=instant - STRANDED_AFTER)
+            | Q(Exists(enabled), status=status.HELD, outcome="tenant_inactive")
+            | Q(Exists(connected), status=status.HELD, outcome="tenant_mismatch", tenant=None)
+        )
 
     def unsettled(self) -> "StripeEventQuerySet":
         """Those that may still lead to something if processed again."""
@@ -115,6 +137,13 @@ class StripeEvent(models.Model):
         return self.id
 
 
+class CheckoutQuerySet(models.QuerySet["Checkout"]):
+    def to_sweep(self) -> "CheckoutQuerySet":
+        """Those of which Stripe should be asked now how they stand."""
+        first = Q(sweeps=0, status=Checkout.Status.OPEN, created_at__lte=now() - SWEEP_AFTER)
+        return self.filter(Q(sweep_at__lte=now()) | Q(first, sweep_at=None))
+
+
 class Checkout(models.Model):
     """A Checkout Session that we opened: who buys what, agreed on before Stripe was called."""
 
@@ -159,16 +188,23 @@ class Checkout(models.Model):
     expires_at = models.DateTimeField(help_text="When the session at Stripe ends.")
     exchanged_at = models.DateTimeField(null=True, blank=True)
     sweep_at = models.DateTimeField(
-        null=True, blank=True, help_text="When Stripe is asked how it stands; blank: never again."
+        null=True, blank=True, help_text="When Stripe is asked next how it stands."
     )
-    sweeps = models.PositiveSmallIntegerField(default=0)
+    sweeps = models.PositiveSmallIntegerField(default=0, help_text="How often it was asked.")
+
+    objects = CheckoutQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
         indexes = [
             models.Index(
                 fields=["sweep_at"], condition=Q(sweep_at__isnull=False), name="checkout_sweep"
-            )
+            ),
+            models.Index(
+                fields=["created_at"],
+                condition=Q(status="open", sweeps=0),
+                name="checkout_first_sweep",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -208,6 +244,7 @@ class Reconciliation(models.Model):
     deep_due_at = models.DateTimeField(
         default=now, help_text="When the last 72 hours are compared."
     )
+    leased_until = models.DateTimeField(null=True, help_text="A worker is at it until then.")
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     events_seen = models.PositiveIntegerField(default=0)

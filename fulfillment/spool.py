@@ -69,7 +69,7 @@ def measure() -> Depth:
     )
 
 
-def drain() -> int:
+def drain(limit: int | None = None) -> int:
     """Hand what waits to the inbox, oldest first; returns how many the database took.
 
     Stops at the first that it can't take now. Of several callers one drains and the others
@@ -77,7 +77,7 @@ def drain() -> int:
     """
     drained = 0
     with _alone() as is_alone:
-        for path in sorted(_waiting(), key=_age) if is_alone else []:
+        for path in sorted(_waiting(), key=_age)[:limit] if is_alone else []:
             try:
                 inbox.receive(
                     path.read_bytes(), channel=StripeEvent.Channel.SPOOL, received_at=_age(path)

@@ -333,7 +333,7 @@ def test_another_price_at_stripe_grants_nothing_and_is_logged(
     answer = exchange()
 
     assert answer.status_code == 202
-    assert "exchange_held" in caplog.text
+    assert "checkout_held" in caplog.text
     assert "amount_mismatch" in caplog.text
     assert_nothing_bought()
 

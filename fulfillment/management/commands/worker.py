@@ -1,0 +1,45 @@
+import signal
+import threading
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import connections
+
+from fulfillment import worker
+from fulfillment.models import Worker
+
+
+class Command(BaseCommand):
+    help = (
+        "Work on what nobody asks for: retries, the spool, sweeps, reconciliation, pruning. "
+        "Any number may run side by side; SIGTERM finishes what is under way."
+    )
+
+    def handle(self, **options: Any) -> None:
+        is_scheduled = "procrastinate.contrib.django" in settings.INSTALLED_APPS
+        tasks = import_module("fulfillment.tasks") if is_scheduled else None
+        stopping = tasks.stopping if tasks else threading.Event()
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: stopping.set())
+        end_orphaned_transactions()
+        self.stdout.write(f"Worker {worker.NAME} is running. Ctrl-C ends it.")
+        self.stdout.flush()
+        threads = worker.start(worker.OWN if tasks else [*worker.SHARED, *worker.OWN], stopping)
+        if tasks:
+            tasks.run()
+        for thread in threads:
+            thread.join()
+        Worker.objects.filter(name=worker.NAME).delete()
+
+
+def end_orphaned_transactions() -> None:
+    """Let PostgreSQL free what a worker's host held when it vanished without a word.
+
+    A killed process closes its connection; a host that lost its network does not. No transaction
+    here waits for anything but the database, so an idle one has nobody behind it.
+    """
+    for database in connections.settings.values():
+        if database["ENGINE"].endswith("postgresql"):
+            database["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=45s"
