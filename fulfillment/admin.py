@@ -90,7 +90,8 @@ class StripeEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="payload")
     def body(self, record: StripeEvent) -> SafeString:
-        return preformatted(readable(bytes(record.payload)))
+        payload = bytes(record.payload)
+        return preformatted(readable(payload) if payload else "Removed 90 days after it came.")
 
     def has_process_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("fulfillment.process_stripeevent"))

@@ -80,6 +80,13 @@ def _take_in(page: list[dict[str, Any]], *, dry_run: bool) -> Found:
     return Found(seen=len(page), missing=len(missing))
 
 
+def why(error: NotConnected | StripeUnavailable) -> str:
+    """Why an account could not be asked, for an operator."""
+    if isinstance(error, NotConnected):
+        return "Stripe no longer lets us act for this account; connect it again."
+    return "Stripe did not answer as it should; the log line stripe_call_failed says how."
+
+
 # --- by the clock
 
 
@@ -154,7 +161,8 @@ def _reconcile_claimed(row: Reconciliation) -> None:
         later = timezone.now() + RETRY_AFTER
         _update(
             row,
-            **(_counts(found) | {"error": str(error.detail)[:255]}),
+            **_counts(found),
+            error=why(error),
             due_at=later,
             deep_due_at=max(row.deep_due_at, later),
             leased_until=None,

@@ -22,6 +22,7 @@ from tenants.models import ApiKey, PaymentAccount, Tenant
 EVENTS = Path(__file__).parent / "stripe_events"
 TENANT_ID = "550e8400-e29b-41d4-a716-446655440000"
 ACCOUNT_ID = "acct_1QTenantAAA0001x"
+OTHER_ACCOUNT_ID = "acct_1QTenantBBB0002x"
 TOKEN = "token-that-stripe-hands-back"
 VERIFIER = "verifier-that-the-browser-keeps"
 
@@ -103,7 +104,7 @@ def other_account(db):
     """An account of another tenant."""
     tenant = Tenant.objects.create(slug="rival", name="Rival Daily")
     return PaymentAccount.objects.create(
-        tenant=tenant, stripe_account_id="acct_1QTenantBBB0002x", livemode=False
+        tenant=tenant, stripe_account_id=OTHER_ACCOUNT_ID, livemode=False
     )
 
 

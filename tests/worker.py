@@ -74,3 +74,15 @@ def running_worker(env=None):
             yield worker
         finally:
             worker.kill()
+
+
+def in_own_connection(call):
+    """The call as a thread may make it: what it opens to the database, it closes."""
+
+    def make():
+        try:
+            return call()
+        finally:
+            connection.close()
+
+    return make

@@ -6,9 +6,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from rest_framework.exceptions import APIException
 
-from fulfillment.reconciling import FURTHEST, Found, active_accounts, reconcile
+from fulfillment.errors import NotConnected, StripeUnavailable
+from fulfillment.reconciling import FURTHEST, Found, active_accounts, reconcile, why
 from tenants.models import Tenant
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -33,9 +33,9 @@ class Command(BaseCommand):
             name = account_id or "platform"
             try:
                 of_account = reconcile(account_id, since=start, dry_run=dry_run)
-            except APIException as error:
+            except (NotConnected, StripeUnavailable) as error:
                 failed += 1
-                self.stderr.write(f"{name}: {error.detail}")
+                self.stderr.write(f"{name}: {why(error)}")
                 continue
             found += of_account
             self.stdout.write(f"{name}: {of_account.missing} of {of_account.seen} were missing")
