@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import stripe
@@ -12,7 +13,7 @@ import structlog
 from django.conf import settings
 from rest_framework.exceptions import APIException
 
-from fulfillment.errors import CheckoutUnavailable, NotConnected, StripeUnavailable
+from fulfillment.errors import CheckoutUnavailable, KeyRefused, NotConnected, StripeUnavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -57,6 +58,50 @@ def retrieve_session(session_id: str, *, account_id: str) -> dict[str, Any]:
         return plain
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """`api_version` is blank for the account's default; `has_application` hints at Connect."""
+
+    url: str
+    is_enabled: bool
+    events: frozenset[str]
+    api_version: str
+    has_application: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoints:
+    """Those of the platform's account in this mode, and Stripe's time when it answered."""
+
+    endpoints: list[WebhookEndpoint]
+    clock: datetime | None
+
+
+def list_webhook_endpoints() -> WebhookEndpoints:
+    """Raises `KeyRefused`, or `StripeUnavailable`."""
+    with _errors_as(StripeUnavailable, KeyRefused, object_id="webhook_endpoints"):
+        try:
+            # Stripe allows 16.
+            page = _api().webhook_endpoints.list({"limit": 100})
+        except stripe.AuthenticationError as error:
+            raise KeyRefused from error
+        date = page.last_response.headers.get("Date")
+        return WebhookEndpoints(
+            [_webhook_endpoint(endpoint.to_dict()) for endpoint in page.data],
+            clock=parsedate_to_datetime(date) if date else None,
+        )
+
+
+def _webhook_endpoint(data: dict[str, Any]) -> WebhookEndpoint:
+    return WebhookEndpoint(
+        url=data["url"],
+        is_enabled=data["status"] == "enabled",
+        events=frozenset(data["enabled_events"]),
+        api_version=data.get("api_version") or "",
+        has_application=bool(data.get("application")),
+    )
+
+
 @contextmanager
 def _errors_as(
     failed: type[APIException], forbidden: type[APIException], **context: str
@@ -82,7 +127,11 @@ def _options(account_id: str) -> stripe.RequestOptions:
 
 
 def _sessions() -> Any:
-    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE).v1.checkout.sessions
+    return _api().checkout.sessions
+
+
+def _api() -> Any:
+    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE).v1
 
 
 @functools.cache
