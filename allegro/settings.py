@@ -230,8 +230,8 @@ WHITENOISE_USE_FINDERS = True
 IS_HTTPS = ALLEGRO_URL.startswith("https://")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_HTTPS else None
 SECURE_SSL_REDIRECT = IS_HTTPS
-# Stripe does not follow redirects.
-SECURE_REDIRECT_EXEMPT = [r"^api/webhooks/", r"^health/"]
+# Stripe does not follow redirects, and monitoring asks the server itself, behind the proxy.
+SECURE_REDIRECT_EXEMPT = [r"^api/webhooks/", r"^health/", r"^metrics"]
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
 SECURE_HSTS_PRELOAD = IS_HTTPS

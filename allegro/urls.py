@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.urls import path, re_path
 
+from fulfillment import health, metrics
 from fulfillment import views as fulfillment
 from purchases import views as purchases
 from tenants import views as tenants
@@ -30,5 +31,9 @@ urlpatterns = [
     path(".well-known/openid-configuration", tenants.openid_configuration),
     path("client.js", fulfillment.client_js, name="client_js"),
     path("purchase/return", fulfillment.return_page, name="purchase_return"),
+    re_path(r"^health/live/?$", health.live),
+    re_path(r"^health/ready/?$", health.ready),
+    re_path(r"^health/webhooks/?$", health.webhooks),
+    re_path(r"^metrics/?$", metrics.metrics),
     path("admin/", admin.site.urls),
 ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from fulfillment import inbox
+from fulfillment import inbox, quarantine
 from fulfillment.facts import text
 from fulfillment.models import (
     Checkout,
@@ -77,7 +78,7 @@ class StripeEventAdmin(ReadOnlyAdmin):
         ("At Stripe", {"fields": [
             "id", "type", "object_id", "account_id", "livemode", "api_version", "created",
         ]}),
-        ("Delivery", {"fields": ["channel", "received_at", "body"]}),
+        ("Delivery", {"fields": ["channel", "signed_by", "received_at", "body"]}),
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StripeEvent]:
@@ -137,10 +138,17 @@ class CheckoutAdmin(ReadOnlyAdmin):
         return as_json(checkout.snapshot)
 
 
+STILL_REJECTED_HINT = (
+    "What is still rejected was signed with a secret that STRIPE_WEBHOOK_SECRET does not have, or "
+    "not by Stripe at all; the oldest make room for new ones by themselves."
+)
+
+
 @admin.register(RejectedDelivery)
 class RejectedDeliveryAdmin(ReadOnlyAdmin):
     list_display = ["received_at", "reason"]
     search_fields = ["reason"]
+    actions = ["verify_again"]
     fields = ["received_at", "reason", "payload"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RejectedDelivery]:
@@ -148,6 +156,21 @@ class RejectedDeliveryAdmin(ReadOnlyAdmin):
 
     def payload(self, delivery: RejectedDelivery) -> SafeString:
         return preformatted(readable(bytes(delivery.body)))
+
+    def has_process_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("fulfillment.process_stripeevent"))
+
+    @admin.action(description="Verify again", permissions=["process"])
+    def verify_again(self, request: HttpRequest, queryset: QuerySet[RejectedDelivery]) -> None:
+        """What `manage.py reverify` does, with those that were ticked."""
+        ticked = list(queryset.order_by("received_at", "pk").values_list("pk", flat=True))
+        results = [quarantine.verify_again(delivery_id) for delivery_id in ticked]
+        records = [record for _, record in results if record]
+        if records:
+            report(request, records)
+        if others := Counter(verdict for verdict, record in results if not record):
+            counts = ", ".join(f"{count} {verdict}" for verdict, count in others.items())
+            self.message_user(request, f"{counts}. {STILL_REJECTED_HINT}", messages.WARNING)
 
 
 RECONCILIATION_COLUMNS = (

@@ -57,6 +57,12 @@ class StripeUnavailable(APIException):
     wait = 4
 
 
+class KeyRefused(StripeUnavailable):
+    """For operators only."""
+
+    default_detail = "Stripe refuses STRIPE_SECRET_KEY, or the key may not do this."
+
+
 class CheckoutUnavailable(StripeUnavailable):
     status_code = status.HTTP_502_BAD_GATEWAY
     default_detail = "The checkout could not be opened just now. Try again in a moment."

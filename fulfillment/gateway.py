@@ -1,14 +1,12 @@
 """The border to Stripe: nothing of stripe-python leaves this file, only plain data does."""
 
 import functools
-import hashlib
-import hmac
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import stripe
@@ -16,55 +14,9 @@ import structlog
 from django.conf import settings
 from rest_framework.exceptions import APIException
 
-from fulfillment.errors import CheckoutUnavailable, NotConnected, StripeUnavailable
+from fulfillment.errors import CheckoutUnavailable, KeyRefused, NotConnected, StripeUnavailable
 
 logger = structlog.get_logger(__name__)
-
-# The age Stripe's own libraries allow; they let a time in the future pass, we don't.
-TOLERANCE_SECONDS = 300
-MAX_SIGNATURE_ITEMS = 64
-
-
-class InvalidSignature(Exception):
-    """Nothing proves that Stripe sent this."""
-
-
-def verify_signature(body: bytes, header: str) -> int:
-    """Return which configured secret (1, 2, …) signed the body, or raise `InvalidSignature`.
-
-    Stripe's scheme v1 (docs.stripe.com/webhooks, "Verify manually"): HMAC-SHA256 over
-    `<t>.<raw body>`, with `t` at most 300 s off in either direction. The SDK's own check decodes
-    the body first, takes one secret and lets a future `t` and a few exceptions pass.
-    """
-    timestamp, signatures = _read_header(header)
-    # Whole seconds: `t` may have more digits than a float can hold.
-    if abs(int(time.time()) - timestamp) > TOLERANCE_SECONDS:
-        raise InvalidSignature(f"the timestamp {timestamp} is more than 300 s off our clock")
-    signed = b"%d.%s" % (timestamp, body)
-    for number, secret in enumerate(settings.STRIPE_WEBHOOK_SECRETS, start=1):
-        expected = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
-        if any(hmac.compare_digest(expected, signature) for signature in signatures):
-            return number
-    raise InvalidSignature(
-        f"no signature matches any of the {len(settings.STRIPE_WEBHOOK_SECRETS)} secrets in "
-        "STRIPE_WEBHOOK_SECRET; copy it from the endpoint's page at Stripe, or from `stripe listen`"
-    )
-
-
-def _read_header(header: str) -> tuple[int, list[bytes]]:
-    if not header:
-        raise InvalidSignature("there is no Stripe-Signature header")
-    items = [item.split("=") for item in header.split(",", MAX_SIGNATURE_ITEMS)]
-    values = [(item[0], item[1]) for item in items if len(item) > 1]
-    # Non-ASCII text can equal no hex digest; as bytes it compares without an exception.
-    signatures = [value.encode(errors="surrogatepass") for key, value in values if key == "v1"]
-    try:
-        timestamp = int(next(value for key, value in values if key == "t"))
-    except (StopIteration, ValueError) as error:
-        raise InvalidSignature("the Stripe-Signature header has no timestamp t") from error
-    if not signatures:
-        raise InvalidSignature("the Stripe-Signature header has no signature v1")
-    return timestamp, signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +82,51 @@ def list_events(
             query["starting_after"] = events[-1]["id"]
             yield events
         has_more = has_more and bool(events)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """`api_version` is blank for the account's default; `has_application` hints at Connect."""
+
+    url: str
+    is_enabled: bool
+    events: frozenset[str]
+    api_version: str
+    has_application: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoints:
+    """Those of the platform's account in this mode, and Stripe's time when it answered."""
+
+    endpoints: list[WebhookEndpoint]
+    clock: datetime | None
+
+
+def list_webhook_endpoints() -> WebhookEndpoints:
+    """Raises `KeyRefused`, or `StripeUnavailable`."""
+    with _errors_as(StripeUnavailable, KeyRefused, object_id="webhook_endpoints"):
+        try:
+            # Stripe allows 16.
+            page = _stripe().v1.webhook_endpoints.list({"limit": 100})
+        except stripe.AuthenticationError as error:
+            raise KeyRefused from error
+        assert page.last_response is not None
+        date = page.last_response.headers.get("Date")
+        return WebhookEndpoints(
+            [_webhook_endpoint(endpoint.to_dict()) for endpoint in page.data],
+            clock=parsedate_to_datetime(date) if date else None,
+        )
+
+
+def _webhook_endpoint(data: dict[str, Any]) -> WebhookEndpoint:
+    return WebhookEndpoint(
+        url=data["url"],
+        is_enabled=data["status"] == "enabled",
+        events=frozenset(data["enabled_events"]),
+        api_version=data.get("api_version") or "",
+        has_application=bool(data.get("application")),
+    )
 
 
 @contextmanager

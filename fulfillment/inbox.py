@@ -52,18 +52,29 @@ BROUGHT_BY = {
 
 
 def receive(
-    body: bytes, *, channel: StripeEvent.Channel, received_at: datetime | None = None
+    body: bytes,
+    *,
+    channel: StripeEvent.Channel,
+    received_at: datetime | None = None,
+    signed_by: str = "",
 ) -> tuple[StripeEvent, bool]:
     """Store a genuine event and work on it; returns its record and whether it was new.
+
+    `signed_by` is the fingerprint of the webhook secret that proved it, where one did.
 
     When this returns, record, effects and outcome are committed together. A repeat changes
     nothing, unless the record is unsettled: then it was sent again to get it through. Raises
     `DatabaseError` or `InterfaceError` when the database could not take it, with nothing stored.
     """
 
-    def store_and_process() -> tuple[StripeEvent, bool]:
+    def read() -> tuple[StripeEvent, Event | None]:
         record, event = _read(body, channel)
         record.received_at = received_at or record.received_at
+        record.signed_by = signed_by
+        return record, event
+
+    def store_and_process() -> tuple[StripeEvent, bool]:
+        record, event = read()
         with transaction.atomic():
             is_new = StripeEvent.objects.insert_new(record)
             if is_new and event:
@@ -74,7 +85,7 @@ def receive(
         record, is_new = _with_retries(store_and_process)
     except IntegrityError as error:
         # A constraint that is checked only at commit undoes the record too; keep at least that.
-        record, _ = _read(body, channel)
+        record, _ = read()
         is_new = StripeEvent.objects.insert_new(record)
         if is_new:
             return _count_attempt(record.pk, error), True

@@ -49,6 +49,10 @@ class StripeEventQuerySet(models.QuerySet["StripeEvent"]):
         """Those that may still lead to something if processed again."""
         return self.filter(status__in=StripeEvent.UNSETTLED)
 
+    def delivered(self) -> "StripeEventQuerySet":
+        """Those that Stripe itself brought: neither fetched by us nor sent by `doctor`."""
+        return self.filter(channel=StripeEvent.Channel.WEBHOOK).exclude(type=StripeEvent.SELF_TEST)
+
 
 class StripeEvent(models.Model):
     """A genuine event from Stripe, kept so that nothing is lost and a failure can be retried.
@@ -70,6 +74,8 @@ class StripeEvent(models.Model):
         RECONCILE = "reconcile"
 
     UNSETTLED = (Status.RECEIVED, Status.HELD, Status.FAILED)
+    # The type of the event that `manage.py doctor` sends to see whether it arrives.
+    SELF_TEST = "allegro.self_test"
 
     id = models.CharField(
         max_length=255, primary_key=True, help_text="evt_…, or sha256:… where it can't be read."

@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,12 +61,24 @@ def store(body: bytes) -> None:
 
 
 def measure() -> Depth:
-    files = _waiting()
+    files = list(_stats())
+    oldest = min((file.st_mtime for file in files), default=None)
     return Depth(
         files=len(files),
-        bytes=sum(path.stat().st_size for path in files),
-        oldest=min(map(_age, files), default=None),
+        bytes=sum(file.st_size for file in files),
+        oldest=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
     )
+
+
+def refused() -> int:
+    """How many files the database refused for their content; they wait in `bad/`."""
+    return sum(1 for _ in (_folder() / "bad").glob("*.evt"))
+
+
+def check_writable() -> None:
+    """Raise `OSError` if no event could be kept."""
+    with tempfile.TemporaryFile(dir=_folder()) as file:
+        file.write(b"1")
 
 
 def drain(limit: int | None = None) -> int:
@@ -102,6 +114,13 @@ def _folder() -> Path:
 
 def _waiting() -> list[Path]:
     return list(_folder().glob("*.evt"))
+
+
+def _stats() -> Iterator[os.stat_result]:
+    for path in _waiting():
+        # Drained meanwhile, by another process.
+        with suppress(FileNotFoundError):
+            yield path.stat()
 
 
 def _age(path: Path) -> datetime:

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from fulfillment import gateway, inbox, sdk, spool
+from fulfillment import inbox, quarantine, sdk, spool
 from fulfillment.checkouts import open_checkout, open_package_checkout
 from fulfillment.exchange import exchange_token
 from fulfillment.models import StripeEvent
@@ -27,6 +27,7 @@ from fulfillment.serializers import (
     CreditCheckoutSerializer,
     ExchangeSerializer,
 )
+from fulfillment.signatures import InvalidSignature, verify_signature
 from purchases.views import TenantView
 from tenants import tokens
 from tenants.authentication import PublishableKeyAuthentication, page_key
@@ -92,17 +93,19 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
     if len(body) < length:
         return Verdict.CUT_SHORT, {"bytes": len(body), "content_length": length}
     try:
-        secret = gateway.verify_signature(body, request.headers.get("Stripe-Signature", ""))
-    except gateway.InvalidSignature as error:
-        return Verdict.NOT_GENUINE, {"reason": str(error)}
+        secret = verify_signature(body, request.headers.get("Stripe-Signature", ""))
+    except InvalidSignature as error:
+        return Verdict.NOT_GENUINE, {"reason": str(error), "kept": quarantine.keep(body, error)}
     try:
-        record, is_new = inbox.receive(body, channel=StripeEvent.Channel.WEBHOOK)
+        record, is_new = inbox.receive(
+            body, channel=StripeEvent.Channel.WEBHOOK, signed_by=secret.fingerprint
+        )
     except (DatabaseError, InterfaceError) as error:
-        return _spool(body, {"secret": secret, "error": type(error).__name__})
+        return _spool(body, {"secret": secret.number, "error": type(error).__name__})
     is_malformed = record.outcome in ("unparsable", "malformed")
     is_broken = record.status == StripeEvent.Status.FAILED or record.outcome == "gave_up"
     return Verdict.MALFORMED if is_malformed else Verdict.ACCEPTED, {
-        "secret": secret,
+        "secret": secret.number,
         "event_id": record.id,
         "type": record.type,
         "account": record.account_id,

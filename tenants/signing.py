@@ -97,3 +97,12 @@ def _private_key(kid: str, encrypted: bytes) -> rsa.RSAPrivateKey:
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
     return key
+
+
+def is_readable(key: SigningKey) -> bool:
+    """Whether SECRET_KEY, or one of its fallbacks, decrypts the private half."""
+    try:
+        _vault().decrypt(bytes(key.private_key_encrypted))
+    except InvalidToken:
+        return False
+    return True

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 SESSIONS = "/v1/checkout/sessions/"
+ENDPOINTS = "/v1/webhook_endpoints"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Call:
 
 
 class StripeStandIn:
-    """`sessions` by `(account_id, session_id)`, as Stripe would send them now.
+    """`sessions` by `(account_id, session_id)`, as Stripe would send them now, and `endpoints`.
 
     `status`, unless it is 200, is the answer to every call; each waits `delay` seconds first.
     """
@@ -34,6 +35,7 @@ class StripeStandIn:
     def __init__(self, url):
         self.url = url
         self.sessions = {}
+        self.endpoints = []
         self.status = 200
         self.delay = 0
         self.calls = []
@@ -50,6 +52,8 @@ class StripeStandIn:
         self.has_ended.wait(self.delay)
         if self.status != 200:
             return self.status, _error("api_error", None)
+        if call.path == ENDPOINTS:
+            return 200, {"object": "list", "data": self.endpoints, "has_more": False}
         session = self.sessions.get((call.account_id, call.path.removeprefix(SESSIONS)))
         if session is None or call.method != "GET":
             return 404, _error("invalid_request_error", "resource_missing")

@@ -1,6 +1,9 @@
 """What a delivery costs the database: at most ten statements, and two for a repeat."""
 
+from functools import partial
+
 import pytest
+import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -16,7 +19,7 @@ TRANSACTION_CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 def statements_of(deliver):
     """The statements, but for transaction control, that the delivery of an event takes."""
 
-    def statements_of(event):
+    def statements_of(event, deliver=deliver):
         with CaptureQueriesContext(connection) as captured:
             deliver(event)
         return [
@@ -135,8 +138,28 @@ def test_an_event_that_is_not_ours_takes_at_most_ten_statements(statements_of, r
     assert len(statements) <= 10, "\n".join(statements)
 
 
-def test_a_delivery_that_is_not_genuine_takes_none(deliver, db, paid_event):
+OTHER_SECRET = "whsec_test_of_somebody_else_0000"
+
+
+def test_a_delivery_that_cannot_be_genuine_takes_none(deliver, db, paid_event):
     with CaptureQueriesContext(connection) as captured:
-        deliver(paid_event, secret="whsec_test_of_somebody_else_0000")
+        deliver(paid_event, secret=OTHER_SECRET, timestamp=1_700_000_000)
 
     assert len(captured) == 0
+
+
+def test_keeping_a_delivery_that_no_secret_signed_takes_three(statements_of, deliver, paid_event):
+    deliver_wrong = partial(deliver, secret=OTHER_SECRET)
+
+    assert len(statements_of(paid_event, deliver_wrong)) == 3
+
+
+def test_in_a_flood_of_those_each_takes_one(statements_of, deliver, paid_event):
+    deliver_wrong = partial(deliver, secret=OTHER_SECRET)
+    with time_machine.travel(1_793_000_000, tick=False):
+        for _ in range(5):
+            deliver_wrong(paid_event)
+
+        statements = statements_of(paid_event, deliver_wrong)
+
+    assert len(statements) == 1

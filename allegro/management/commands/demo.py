@@ -39,7 +39,11 @@ class Command(BaseCommand):
             _require_free(name, taken)
         call_command("migrate", verbosity=0)
         tenant = demo_data.make(f"http://localhost:{shop_port}")
-        commands = [_web(port), [sys.executable, "manage.py", "worker"], _shop(shop_port, port, tenant)]
+        commands = [
+            _web(port),
+            [sys.executable, "manage.py", "worker"],
+            _shop(shop_port, port, tenant),
+        ]
         if settings.STRIPE_API_BASE:
             commands.append(_sandbox(sandbox_port, port))
         # The children make connections of their own.
