@@ -3,6 +3,7 @@ from django.urls import path, re_path
 
 from fulfillment import views as fulfillment
 from purchases import views as purchases
+from tenants import connect_views
 from tenants import views as tenants
 
 admin.site.site_header = admin.site.site_title = "Allegro"
@@ -30,5 +31,12 @@ urlpatterns = [
     path(".well-known/openid-configuration", tenants.openid_configuration),
     path("client.js", fulfillment.client_js, name="client_js"),
     path("purchase/return", fulfillment.return_page, name="purchase_return"),
+    path("connect/stripe/callback", connect_views.callback, name="connect_callback"),
+    path("connect/stripe/<slug:name>/start", connect_views.start, name="connect_start"),
+    path(
+        "connect/stripe/<slug:name>/disconnect",
+        connect_views.disconnect,
+        name="connect_disconnect",
+    ),
     path("admin/", admin.site.urls),
 ]
