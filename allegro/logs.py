@@ -58,5 +58,7 @@ def configure() -> dict[str, Any]:
         "loggers": {
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
+            # Its notes quote what Stripe says, such as an OAuth code or an e-mail.
+            "stripe": {"level": "WARNING"},
         },
     }
