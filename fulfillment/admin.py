@@ -10,6 +10,7 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.formats import localize
 from django.utils.safestring import SafeString
 
 from fulfillment import inbox
@@ -201,7 +202,7 @@ class ResumingTenantAdmin(CreditedTenantAdmin):
     stripe_fields = [*CreditedTenantAdmin.stripe_fields, "last_event"]
 
     @admin.display(description="last event received")
-    def last_event(self, tenant: Tenant) -> datetime | None:
+    def last_event(self, tenant: Tenant) -> str | None:
         of_account = StripeEvent.objects.filter(
             account_id=OuterRef("stripe_account_id"), livemode=OuterRef("livemode")
         ).order_by("-received_at")
@@ -209,7 +210,7 @@ class ResumingTenantAdmin(CreditedTenantAdmin):
             last=Subquery(of_account.values("received_at")[:1])
         )
         last: datetime | None = accounts.aggregate(Max("last"))["last__max"]
-        return last
+        return str(localize(last)) if last else None
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
         """Enabling a tenant again resumes what was held for it meanwhile."""

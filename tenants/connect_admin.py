@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from tenants.connecting import may_connect
@@ -38,5 +37,6 @@ class StripeSection(admin.ModelAdmin):
 
     def former_accounts(self, tenant: Tenant) -> SafeString | None:
         left = tenant.payment_accounts.exclude(disconnected_at=None).order_by("-disconnected_at")
-        rows = [(account, account.disconnected_at) for account in left]
-        return format_html_join("", "<p>{}, until {:%Y-%m-%d %H:%M:%S} UTC</p>", rows) or None
+        return (
+            render_to_string("tenants/former_accounts.html", {"accounts": left}) if left else None
+        )
