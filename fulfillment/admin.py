@@ -202,7 +202,7 @@ class ResumingTenantAdmin(CreditedTenantAdmin):
     stripe_fields = [*CreditedTenantAdmin.stripe_fields, "last_event"]
 
     @admin.display(description="last event received")
-    def last_event(self, tenant: Tenant) -> str | None:
+    def last_event(self, tenant: Tenant) -> str:
         of_account = StripeEvent.objects.filter(
             account_id=OuterRef("stripe_account_id"), livemode=OuterRef("livemode")
         ).order_by("-received_at")
@@ -210,7 +210,7 @@ class ResumingTenantAdmin(CreditedTenantAdmin):
             last=Subquery(of_account.values("received_at")[:1])
         )
         last: datetime | None = accounts.aggregate(Max("last"))["last__max"]
-        return str(localize(last)) if last else None
+        return str(localize(last)) if last else "none"
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
         """Enabling a tenant again resumes what was held for it meanwhile."""

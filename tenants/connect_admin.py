@@ -35,8 +35,6 @@ class StripeSection(admin.ModelAdmin):
         context = {"tenant": tenant, "account": tenant.active_account}
         return render_to_string("tenants/change_connection.html", context)
 
-    def former_accounts(self, tenant: Tenant) -> SafeString | None:
+    def former_accounts(self, tenant: Tenant) -> SafeString:
         left = tenant.payment_accounts.exclude(disconnected_at=None).order_by("-disconnected_at")
-        return (
-            render_to_string("tenants/former_accounts.html", {"accounts": left}) if left else None
-        )
+        return render_to_string("tenants/former_accounts.html", {"accounts": left})

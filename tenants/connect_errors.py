@@ -64,7 +64,7 @@ class OtherTenants(ConnectFailed):
     title = "The account belongs to another tenant"
     reason = (
         "It is or was connected to another tenant here, and one account can sell for one tenant "
-        "only. Nothing has changed, and the other tenant goes on selling."
+        "only. Nothing has changed for either of them."
     )
     advice = (
         "Do not revoke the connection at Stripe: the other tenant may use it. Start again and "
