@@ -175,6 +175,21 @@ def test_who_may_connect(client, django_user_model, tenant, is_staff, role, perm
     assert ConnectAttempt.objects.exists() == (status == 302)
 
 
+@pytest.mark.parametrize("role", ["admin", "viewer"])
+def test_the_tenants_page_offers_the_button_to_who_may_press_it(
+    client, django_user_model, tenant, role
+):
+    user = django_user_model.objects.create(username="u", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_tenant"))
+    permit(user, role=role, tenant=tenant)
+    client.force_login(user)
+
+    page = client.get(f"/admin/tenants/tenant/{tenant.pk}/change/")
+
+    assert "Not connected" in page.text
+    assert ("Connect Stripe" in page.text) is (role == "admin")
+
+
 def test_the_admin_of_another_tenant_may_not(client, django_user_model, tenant, other_account):
     user = django_user_model.objects.create(username="u", is_staff=True)
     permit(user, role="admin", tenant=other_account.tenant)
