@@ -60,5 +60,7 @@ def configure() -> dict[str, Any]:
             "django.server": {"handlers": [], "propagate": True},
             # A few lines for each task, which runs every two seconds.
             "procrastinate": {"level": "WARNING"},
+            # Its notes quote what Stripe says, such as an OAuth code or an e-mail.
+            "stripe": {"level": "WARNING"},
         },
     }

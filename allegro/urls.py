@@ -4,6 +4,7 @@ from django.urls import path, re_path
 from fulfillment import health, metrics
 from fulfillment import views as fulfillment
 from purchases import views as purchases
+from tenants import connect_views
 from tenants import views as tenants
 
 admin.site.site_header = admin.site.site_title = "Allegro"
@@ -35,5 +36,12 @@ urlpatterns = [
     re_path(r"^health/ready/?$", health.ready),
     re_path(r"^health/webhooks/?$", health.webhooks),
     re_path(r"^metrics/?$", metrics.metrics),
+    path("connect/stripe/callback", connect_views.callback, name="connect_callback"),
+    path("connect/stripe/<slug:name>/start", connect_views.start, name="connect_start"),
+    path(
+        "connect/stripe/<slug:name>/disconnect",
+        connect_views.disconnect,
+        name="connect_disconnect",
+    ),
     path("admin/", admin.site.urls),
 ]

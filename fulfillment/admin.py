@@ -4,12 +4,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils.formats import localize
 from django.utils.safestring import SafeString
 
 from fulfillment import inbox, quarantine
@@ -221,6 +223,19 @@ admin.site.unregister(Tenant)
 
 @admin.register(Tenant)
 class ResumingTenantAdmin(CreditedTenantAdmin):
+    stripe_fields = [*CreditedTenantAdmin.stripe_fields, "last_event"]
+
+    @admin.display(description="last event received")
+    def last_event(self, tenant: Tenant) -> str:
+        of_account = StripeEvent.objects.filter(
+            account_id=OuterRef("stripe_account_id"), livemode=OuterRef("livemode")
+        ).order_by("-received_at")
+        accounts = tenant.payment_accounts.annotate(
+            last=Subquery(of_account.values("received_at")[:1])
+        )
+        last: datetime | None = accounts.aggregate(Max("last"))["last__max"]
+        return str(localize(last)) if last else "none"
+
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
         """Enabling a tenant again resumes what was held for it meanwhile."""
         super().save_model(request, obj, form, change)

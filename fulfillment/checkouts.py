@@ -98,9 +98,7 @@ def _open_session(checkout: Checkout, token: str, *, email: str | None) -> str:
 
 
 def _account_of(tenant: Tenant) -> PaymentAccount:
-    account = tenant.payment_accounts.filter(
-        livemode=settings.STRIPE_LIVEMODE, disconnected_at=None
-    ).first()
+    account = tenant.active_account
     if account is None:
         raise errors.NotConnected
     if not account.charges_enabled:

@@ -6,11 +6,13 @@ A handler makes nothing but facts and their settlement; it returns `Done`, or ra
 
 from collections.abc import Callable
 
-from fulfillment.facts import ChargeFacts, CheckoutSession, Event, ReversalFacts
+from fulfillment.accounts import note_authorization, record_account, record_revocation
+from fulfillment.facts import ChargeFacts, CheckoutSession, Event, Malformed, ReversalFacts
 from fulfillment.money import record_charge, record_dispute, record_refund
 from fulfillment.outcomes import Done
 from fulfillment.recording import record_checkout, record_expiry
 from fulfillment.sales import Origin
+from tenants.accounts import AccountFacts
 
 
 def session_completed(event: Event, origin: Origin) -> Done:
@@ -39,6 +41,22 @@ def dispute_changed(event: Event, origin: Origin) -> Done:
     return record_dispute(dispute, said_at=event.created, origin=origin)
 
 
+def account_changed(event: Event, origin: Origin) -> Done:
+    try:
+        facts = AccountFacts.parse(event.object)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+    return record_account(facts, said_at=event.created, origin=origin)
+
+
+def account_left(event: Event, origin: Origin) -> Done:
+    return record_revocation(said_at=event.created, origin=origin)
+
+
+def account_joined(event: Event, origin: Origin) -> Done:
+    return note_authorization(origin)
+
+
 HANDLERS: dict[str, Callable[[Event, Origin], Done]] = {
     "checkout.session.completed": session_completed,
     "checkout.session.async_payment_succeeded": session_completed,
@@ -56,4 +74,7 @@ HANDLERS: dict[str, Callable[[Event, Origin], Done]] = {
     "charge.dispute.closed": dispute_changed,
     "charge.dispute.funds_withdrawn": dispute_changed,
     "charge.dispute.funds_reinstated": dispute_changed,
+    "account.updated": account_changed,
+    "account.application.authorized": account_joined,
+    "account.application.deauthorized": account_left,
 }

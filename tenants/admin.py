@@ -8,6 +8,7 @@ from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from django.utils.timezone import now
 
+from tenants.connect_admin import StripeSection
 from tenants.models import (
     ApiKey,
     ConnectAttempt,
@@ -70,7 +71,7 @@ class TenantsOwnAdmin(admin.ModelAdmin):
 
 
 @admin.register(Tenant)
-class TenantAdmin(admin.ModelAdmin):
+class TenantAdmin(StripeSection):
     list_display = ["name", "slug", "is_active", "timezone", "id", "created_at"]
     list_filter = ["is_active"]
     search_fields = ["id", "slug", "name", "payment_accounts__stripe_account_id"]
@@ -88,9 +89,13 @@ class PaymentAccountAdmin(TenantsOwnAdmin):
     search_fields = ["stripe_account_id", "display_name", "tenant__slug", "tenant__name"]
     fields = [
         "tenant", "stripe_account_id", "livemode", "display_name", "charges_enabled",
-        "payouts_enabled", "details_submitted", "connected_at", "disconnected_at",
+        "payouts_enabled", "details_submitted", "requirements", "disabled_reason", "facts_at",
+        "connected_at", "disconnected_at",
     ]  # fmt: skip
-    readonly_fields = ["payouts_enabled", "details_submitted", "connected_at", "disconnected_at"]
+    readonly_fields = [
+        "payouts_enabled", "details_submitted", "requirements", "disabled_reason", "facts_at",
+        "connected_at", "disconnected_at",
+    ]  # fmt: skip
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         chosen_once = ["stripe_account_id", "livemode", "charges_enabled"] if obj else []

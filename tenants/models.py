@@ -53,6 +53,13 @@ class Tenant(models.Model):
     def zone(self) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo(self.timezone)
 
+    @property
+    def active_account(self) -> "PaymentAccount | None":
+        """The account on which it sells, in the mode of our Stripe key."""
+        return self.payment_accounts.filter(
+            livemode=settings.STRIPE_LIVEMODE, disconnected_at=None
+        ).first()
+
 
 class PaymentAccount(models.Model):
     """A Stripe account that a tenant connected, in one mode.
@@ -72,6 +79,9 @@ class PaymentAccount(models.Model):
     )
     disabled_reason = models.CharField(
         max_length=200, blank=True, help_text="Why Stripe stopped the account, in its words."
+    )
+    facts_at = models.DateTimeField(
+        null=True, blank=True, help_text="As of when Stripe told all this; blank: it has not yet."
     )
     connected_at = models.DateTimeField(default=now)
     disconnected_at = models.DateTimeField(null=True, blank=True)

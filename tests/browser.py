@@ -98,6 +98,15 @@ class Visitor:
                     path = SCREENSHOTS / f"{name}-{width}-{scheme}.png"
                     page.screenshot(path=path, full_page=True, animations="disabled")
 
+    def shoot_admin(self, page, name):
+        """Keep how a page in Django's own colors looks, after checking that it fits."""
+        for width, height in (PHONE, DESKTOP):
+            page.set_viewport_size({"width": width, "height": height})
+            overhang = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert page.evaluate(overhang) == 0, f"{name} scrolls sideways at {width} px"
+            path = SCREENSHOTS / f"{name}-{width}.png"
+            page.screenshot(path=path, full_page=True, animations="disabled")
+
     def leave(self):
         self.context.close()
         unexpected = [

@@ -12,8 +12,10 @@ import sys
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import requests
 
 from tests.server import free_port, request
 
@@ -206,6 +208,28 @@ def test_the_command_that_the_demo_prints_makes_a_purchase(folder, demo):
 
     assert "done: fulfilled" in finished.stdout
     assert purchases(folder) == before + 1
+
+
+def test_an_operator_connects_an_account_of_the_demo(demo):
+    login = f"http://localhost:{demo.web}/admin/login/"
+    operator = requests.Session()
+    operator.get(login)
+    fields = {"username": "admin", "password": password(demo.printed())}
+    token = operator.cookies["csrftoken"]
+    operator.post(login, {**fields, "csrfmiddlewaretoken": token}, headers={"Referer": login})
+
+    asked = operator.get(f"http://localhost:{demo.web}/connect/stripe/demo/start")
+    decision = {"account": "acct_1DemoWeekly", "decision": "allow"}
+    address = urlsplit(asked.url)
+    page = operator.post(
+        f"{address.scheme}://{address.netloc}{address.path}",
+        {**dict(parse_qsl(address.query)), **decision},
+    )
+
+    assert address.port == demo.sandbox
+    assert urlsplit(page.url).port == demo.web
+    assert "<h1>Connected</h1>" in page.text
+    operator.close()
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=lambda by: by.name)

@@ -136,6 +136,7 @@ class Migration(migrations.Migration):
                 ('details_submitted', models.BooleanField(default=False)),
                 ('requirements', models.JSONField(blank=True, default=list, help_text="What Stripe still asks of the account's owner.")),
                 ('disabled_reason', models.CharField(blank=True, help_text='Why Stripe stopped the account, in its words.', max_length=200)),
+                ('facts_at', models.DateTimeField(blank=True, help_text='As of when Stripe told all this; blank: it has not yet.', null=True)),
                 ('connected_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('disconnected_at', models.DateTimeField(blank=True, null=True)),
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payment_accounts', to='tenants.tenant')),

@@ -1,8 +1,10 @@
 import json
+import os
 import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -37,6 +39,7 @@ class Command(BaseCommand):
             ("shop-port", shop_port),
         ):
             _require_free(name, taken)
+        _tell_children(port, sandbox_port)
         call_command("migrate", verbosity=0)
         tenant = demo_data.make(f"http://localhost:{shop_port}")
         commands = [
@@ -63,6 +66,14 @@ def _require_free(name: str, port: int) -> None:
                 f"Port {port} is in use. Stop what runs there, or choose another: "
                 f"{_manage()} demo --{name} {port + 10}"
             ) from error
+
+
+def _tell_children(port: int, sandbox_port: int) -> None:
+    """Of the ports: Stripe's pages lead back to ours, and we to Stripe's."""
+    if urlsplit(settings.ALLEGRO_URL).hostname == "localhost":
+        os.environ["ALLEGRO_URL"] = f"http://localhost:{port}"
+    if settings.STRIPE_API_BASE:
+        os.environ["STRIPE_API_BASE"] = f"http://127.0.0.1:{sandbox_port}"
 
 
 def _web(port: int) -> list[str]:
@@ -93,6 +104,7 @@ def _sandbox(port: int, web_port: int) -> list[str]:
         "--webhook", f"http://localhost:{web_port}/api/webhooks/stripe",
         "--secret", settings.STRIPE_WEBHOOK_SECRETS[0],
         "--account", demo_data.ACCOUNT_ID,
+        "--redirect-uri", f"{os.environ['ALLEGRO_URL'].rstrip('/')}/connect/stripe/callback",
         "--state", str(settings.BASE_DIR / "var" / "sandbox.json"),
     ]  # fmt: skip
 
