@@ -17,40 +17,10 @@ from django.utils import timezone
 from purchases.models import Entitlement, Product
 from tenants.keys import create_key
 from tenants.models import ApiKey, Member, MemberSession, SigningKey, Tenant
-from tests.conftest import TENANT_ID, TOKEN, VERIFIER, changed, stripe_event
+from tests.conftest import TENANT_ID, changed, stripe_event
 from tests.server import post, running_server
 
 SECOND = stripe_event("checkout.session.completed.no_cost_paid")
-
-
-@pytest.fixture
-def exchange(client, publishable_key):
-    def exchange(token=TOKEN, verifier=VERIFIER):
-        return client.post(
-            "/api/purchases/exchange",
-            {"token": token, "verifier": verifier},
-            content_type="application/json",
-            headers={"Authorization": f"Bearer {publishable_key}"},
-        )
-
-    return exchange
-
-
-@pytest.fixture
-def signed_in(exchange, deliver, checkout, paid_event):
-    """The answer to the browser that came back from a payment."""
-    deliver(paid_event)
-    return exchange().json()
-
-
-@pytest.fixture
-def refresh(client, db):
-    def refresh(token):
-        return client.post(
-            "/api/members/token/refresh", {"refresh_token": token}, content_type="application/json"
-        )
-
-    return refresh
 
 
 @pytest.fixture
