@@ -7,6 +7,7 @@ import jwt
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from tenants.models import SigningKey
@@ -65,7 +66,7 @@ def test_the_copy_of_the_key_set_is_kept_as_long_as_the_new_key_waits(client, ro
     rotate()
 
     new = SigningKey.objects.latest("active_from")
-    assert client.get("/.well-known/jwks.json").headers["Cache-Control"] == "max-age=300, public"
+    assert client.get("/.well-known/jwks.json").headers["Cache-Control"] == "public, max-age=300"
     assert new.active_from - before >= CACHED
 
 
@@ -141,14 +142,16 @@ def test_a_rotation_waits_for_the_one_before(rotate, signed_in):
 
 @pytest.mark.django_db(transaction=True)
 def test_of_two_rotations_at_once_one_goes_through(signed_in):
-    def rotate(_):
+    def rotate():
         try:
             call_command("rotate_signing_key")
         except CommandError as error:
             return str(error)
+        finally:
+            connection.close()
         return "done"
 
-    outcomes = at_once(rotate, [1, 2])
+    outcomes = at_once([rotate, rotate])
 
     assert sorted("under way" in outcome for outcome in outcomes) == [False, True]
     assert SigningKey.objects.count() == 2
@@ -201,9 +204,7 @@ def test_a_leaked_key_has_no_overlap(db):
 
 
 @pytest.mark.parametrize("arguments", [(), ("--now",)])
-def test_the_first_key_signs_at_once(
-    db, rotate, exchange, deliver, checkout, paid_event, arguments
-):
+def test_the_first_key_signs_at_once(rotate, exchange, deliver, checkout, paid_event, arguments):
     rotate(*arguments)
     deliver(paid_event)
 

@@ -563,18 +563,9 @@ def test_what_belongs_to_two_tenants_is_refused(forge, entitlements, other_accou
     assert_refused(entitlements(forge({name: claims[name] for name in taken})))
 
 
-def test_a_real_token_with_anything_before_or_after_it_is_refused(signed_in, entitlements):
-    token = signed_in["jwt"]
-
-    for spoiled in (
-        f"{token}.",
-        f".{token}",
-        f"{token}.x",
-        f"{token}\x00",
-        f"{token} x",
-        token[:-2],
-    ):
-        assert_refused(entitlements(spoiled))
+@pytest.mark.parametrize("spoiled", ["{}.", ".{}", "{}.x", "{}..", "{}\x00", "{} x", "{}A"])
+def test_a_real_token_with_more_before_or_after_it_is_refused(signed_in, entitlements, spoiled):
+    assert_refused(entitlements(spoiled.format(signed_in["jwt"])))
 
 
 def test_a_huge_token_is_refused(forge, entitlements):
