@@ -47,10 +47,11 @@ def test_a_key_is_made_shown_once_replaced_and_revoked(desk, server, tenant):
 
 
 def shoot(page, name):
-    """Keep how it looks. What Django draws around it is not measured."""
+    """Keep how it looks, after checking that nothing has to be scrolled sideways."""
     # Not above: pytest has to load the plugin first.
     from tests.browser import DESKTOP, PHONE, SCREENSHOTS
 
     for width, height in (PHONE, DESKTOP):
         page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png", full_page=True)
