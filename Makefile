@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser test test-cli check demo format lock clean
+.PHONY: help setup browser npm test test-cli check demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,11 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 # Stripe's CLI, as npm unpacks it.
 CLI_VERSION := 1.52.0
 CLI := $(VENV)/stripe-cli-$(CLI_VERSION)
+# A JavaScript library that verifies tokens, to see that others can verify ours.
+JOSE_VERSION := 6.2.17
+JOSE := $(VENV)/jose-$(JOSE_VERSION)
+NPM_INSTALL := npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+	--loglevel=error --prefix
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -42,18 +47,24 @@ test: browser ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" n
 	DATABASE_URL= $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/test_demo.py $(ARGS)
 
-test-cli: setup $(CLI) ## Run Stripe's official CLI (from npm) against product and sandbox
-	STRIPE_CLI=$$(echo $(CLI)/node_modules/@stripe/cli-*/bin/stripe) DATABASE_URL= \
-	  $(BIN)/python -m pytest tests/cli $(ARGS)
+test-cli: setup $(CLI) $(JOSE) ## Run Stripe's CLI and a JavaScript JWT library (from npm) against the product
+	STRIPE_CLI=$$(echo $(CLI)/node_modules/@stripe/cli-*/bin/stripe) JOSE=$(abspath $(JOSE)) \
+	  DATABASE_URL= $(BIN)/python -m pytest tests/cli $(ARGS)
 
 # Unpacked beside its place first, so that a broken download is not taken for it.
-$(CLI): | $(BIN)/python
-	@command -v npm >/dev/null || \
-	  { echo "Stripe's CLI comes from npm, which was not found; install Node.js and npm." >&2; exit 1; }
+$(CLI): | $(BIN)/python npm
 	@rm -rf $(CLI).new
-	npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
-	  --loglevel=error --prefix $(CLI).new @stripe/cli@$(CLI_VERSION)
+	$(NPM_INSTALL) $(CLI).new @stripe/cli@$(CLI_VERSION)
 	@ls $(CLI).new/node_modules/@stripe/cli-*/bin/stripe >/dev/null && mv $(CLI).new $(CLI)
+
+$(JOSE): | $(BIN)/python npm
+	@rm -rf $(JOSE).new
+	$(NPM_INSTALL) $(JOSE).new jose@$(JOSE_VERSION)
+	@mv $(JOSE).new $(JOSE)
+
+npm:
+	@command -v npm >/dev/null && command -v node >/dev/null || \
+	  { echo "The tests with other people's tools need Node.js and npm, which were not found." >&2; exit 1; }
 
 check: setup ## Lint, format, types, import rules, migrations, compiled requirements
 	$(BIN)/ruff check .

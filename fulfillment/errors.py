@@ -77,6 +77,12 @@ class InvalidToken(APIException):
     default_detail = "This purchase can't be confirmed here. Open it in the browser you paid with."
 
 
+class MemberDisabled(APIException):
+    status_code = status.HTTP_403_FORBIDDEN
+    default_code = "member_disabled"
+    default_detail = "The purchase is recorded, but this member is disabled and can't sign in."
+
+
 class TokenUsed(APIException):
     status_code = status.HTTP_410_GONE
     default_code = "token_used"

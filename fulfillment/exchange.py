@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from fulfillment.catching_up import catch_up
-from fulfillment.errors import InvalidToken, TokenExpired, TokenUsed
+from fulfillment.errors import InvalidToken, MemberDisabled, TokenExpired, TokenUsed
 from fulfillment.models import Checkout
 from purchases import access
 from purchases.models import Purchase
@@ -39,7 +39,8 @@ def exchange_token(tenant: Tenant, *, token: str, verifier: str) -> Answer:
 
     Whoever has the token may have read it in the tenant's Stripe account, so it proves nothing
     about who they are without the verifier that the browser made and kept. Raises `InvalidToken`,
-    `TokenUsed`, `TokenExpired` or `StripeUnavailable`; the last leaves the token as it was.
+    `TokenUsed`, `TokenExpired`, `MemberDisabled` or `StripeUnavailable`; the last two leave the
+    token as it was.
     """
     checkout = (
         Checkout.objects.select_related("tenant", "purchase")
@@ -87,6 +88,8 @@ def _sign_in(checkout: Checkout, token: str) -> Answer:
     purchase = checkout.purchase
     assert purchase is not None
     assert purchase.member is not None
+    if purchase.member.disabled_at is not None:
+        raise MemberDisabled
     with transaction.atomic():
         # Locked, so that of two tabs one opens the session and the other gets the same one.
         locked = Checkout.objects.select_for_update().get(pk=checkout.pk)

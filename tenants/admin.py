@@ -4,13 +4,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from django.utils.timezone import now
 
 from tenants.connect_admin import StripeSection
 from tenants.models import (
-    ApiKey,
     ConnectAttempt,
     Member,
     MemberSession,
@@ -45,6 +45,18 @@ class ReadOnlyInline(ReadOnly, admin.TabularInline):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.fields
+
+
+@transaction.atomic
+def note_each(
+    page: admin.ModelAdmin, request: HttpRequest, rows: QuerySet, verb: str, **changes: Any
+) -> None:
+    """Change the rows, with a line in the history of each, and say how many there were."""
+    changed = list(rows.select_for_update(of=["self"]))
+    rows.model._default_manager.filter(pk__in=[row.pk for row in changed]).update(**changes)
+    for row in changed:
+        page.log_change(request, row, f"{verb.capitalize()}.")
+    page.message_user(request, f"{len(changed)} {verb}.", messages.SUCCESS)
 
 
 class WholeRowForm(forms.ModelForm):
@@ -116,39 +128,29 @@ class ConnectAttemptAdmin(ReadOnlyAdmin):
     search_fields = ["tenant__slug", "tenant__name", "user__username"]
 
 
-API_KEY_COLUMNS = ("prefix", "tenant", "kind", "created_at", "last_used_at", "revoked_at")
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = API_KEY_COLUMNS
-    list_filter = ["kind", ("revoked_at", admin.EmptyFieldListFilter)]
-    list_select_related = ["tenant"]
-    search_fields = ["prefix", "tenant__slug", "tenant__name"]
-    fields = API_KEY_COLUMNS
-    actions = ["revoke"]
-
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("tenants.change_apikey"))
-
-    @admin.action(description="Revoke", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        """Refuse the keys from the next call on, for good."""
-        revoked = queryset.filter(revoked_at=None).update(revoked_at=now())
-        self.message_user(request, f"{revoked} revoked.", messages.SUCCESS)
-
-
 @admin.register(Member)
 class MemberAdmin(admin.ModelAdmin):
     """Members come with their purchases; a person may correct how one is called and reached."""
 
     form = WholeRowForm
-    list_display = ["__str__", "name", "external_id", "tenant", "id", "created_at"]
+    list_display = ["__str__", "name", "external_id", "tenant", "id", "created_at", "disabled_at"]
+    list_filter = [("disabled_at", admin.EmptyFieldListFilter)]
     list_select_related = ["tenant"]
     search_fields = ["id", "email", "external_id", "name"]
     show_full_result_count = False
-    fields = ["email", "name", "tenant", "external_id", "id", "created_at"]
-    readonly_fields = ["tenant", "external_id", "id", "created_at"]
+    fields = ["email", "name", "tenant", "external_id", "id", "created_at", "disabled_at"]
+    readonly_fields = ["tenant", "external_id", "id", "created_at", "disabled_at"]
+    actions = ["disable", "enable"]
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Member]) -> None:
+        """Refuse every token of the members from the next call on, until they are enabled."""
+        note_each(self, request, queryset.filter(disabled_at=None), "disabled", disabled_at=now())
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Member]) -> None:
+        """Let the members' sessions go on where they have not run out meanwhile."""
+        note_each(self, request, queryset.exclude(disabled_at=None), "enabled", disabled_at=None)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

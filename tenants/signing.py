@@ -3,6 +3,7 @@
 import base64
 import functools
 import secrets
+from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
@@ -20,16 +21,24 @@ from tenants.models import SigningKey
 logger = structlog.get_logger(__name__)
 
 
-def valid_signing_keys() -> QuerySet[SigningKey]:
-    """The keys whose signatures are accepted now, the signing one first."""
-    now = timezone.now()
+# For how long others may keep a copy of the key set, as its Cache-Control tells them.
+JWKS_LIFETIME = timedelta(minutes=5)
+
+
+def published_keys() -> QuerySet[SigningKey]:
+    """The keys for others to know: those accepted now, and those that will sign later."""
     return SigningKey.objects.filter(
-        Q(retired_at=None) | Q(retired_at__gt=now), active_from__lte=now
+        Q(retired_at=None) | Q(retired_at__gt=timezone.now())
     ).order_by("-active_from")
 
 
-def create_signing_key() -> SigningKey:
-    """Generate and store the key that signs from now on."""
+def accepted_keys() -> QuerySet[SigningKey]:
+    """The keys whose signatures are accepted now, the signing one first."""
+    return published_keys().filter(active_from__lte=timezone.now())
+
+
+def new_signing_key(*, active_from: datetime) -> SigningKey:
+    """Generate a key, not stored yet, that signs from then on (UTC)."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(
         serialization.Encoding.PEM,
@@ -39,11 +48,19 @@ def create_signing_key() -> SigningKey:
     public = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return SigningKey.objects.create(
+    return SigningKey(
         kid=secrets.token_hex(8),
         private_key_encrypted=_vault().encrypt(pem),
         public_key=public.decode(),
+        active_from=active_from,
     )
+
+
+def create_signing_key() -> SigningKey:
+    """Generate and store the key that signs from now on."""
+    key = new_signing_key(active_from=timezone.now())
+    key.save(force_insert=True)
+    return key
 
 
 def current_signing_key() -> SigningKey:
@@ -51,12 +68,12 @@ def current_signing_key() -> SigningKey:
 
     Two first calls at once make two keys, which is harmless: both are published.
     """
-    return valid_signing_keys().filter(retired_at=None).first() or create_signing_key()
+    return accepted_keys().first() or create_signing_key()
 
 
 def public_jwks() -> dict[str, Any]:
     """The public keys as a JSON Web Key Set (RFC 7517)."""
-    return {"keys": [_public_jwk(key) for key in valid_signing_keys()]}
+    return {"keys": [_public_jwk(key) for key in published_keys()]}
 
 
 def _public_jwk(key: SigningKey) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hmac
 import secrets
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 import jwt
 from django.conf import settings
@@ -27,6 +28,12 @@ class InvalidMemberToken(APIException):
     status_code = status.HTTP_401_UNAUTHORIZED
     default_code = "invalid_member_token"
     default_detail = "This token is not valid any more. Sign the member in again."
+
+
+class DisabledMemberToken(InvalidMemberToken):
+    """The token is genuine and its member disabled. Same code: browsers sign out on it."""
+
+    default_detail = "This member is disabled. Only who runs the site can enable them again."
 
 
 def open_session(
@@ -62,8 +69,9 @@ def rotate_refresh_token(token: str) -> tuple[MemberSession, str]:
             .filter(refresh_family=family)
             .first()
         )
-        if session is None or not _is_alive(session):
+        if session is None:
             raise InvalidMemberToken
+        _check_alive(session)
         is_current = hmac.compare_digest(session.refresh_token_sha256, sha256(secret))
         following = new_refresh_token(family)
         if is_current:
@@ -86,12 +94,12 @@ def _split(refresh_token: str) -> tuple[uuid.UUID, str]:
         raise InvalidMemberToken from error
 
 
-def _is_alive(session: MemberSession) -> bool:
-    return (
-        session.revoked_at is None
-        and session.expires_at > timezone.now()
-        and session.member.tenant.is_active
-    )
+def _check_alive(session: MemberSession) -> None:
+    has_ended = session.revoked_at is not None or session.expires_at <= timezone.now()
+    if has_ended or not session.member.tenant.is_active:
+        raise InvalidMemberToken
+    if session.member.disabled_at is not None:
+        raise DisabledMemberToken
 
 
 def issue_jwt(
@@ -123,23 +131,11 @@ def issue_jwt(
 def session_of(token: str) -> MemberSession:
     """The live session that a member token stands for, or `InvalidMemberToken`.
 
-    Read from the database each time: a session that was revoked or a tenant that was disabled
-    has no access from the next call on, whatever the token says.
+    Read from the database each time: a session that was revoked, a member or a tenant that was
+    disabled has no access from the next call on, whatever the token says.
     """
     try:
-        # Looked up among the keys that there are: `kid` is the caller's text, fit for no query.
-        keys = {key.kid: key.public_key for key in signing.valid_signing_keys()}
-        claims = jwt.decode(
-            token,
-            keys[jwt.get_unverified_header(token)["kid"]],
-            algorithms=["RS256"],
-            issuer=settings.ALLEGRO_URL,
-            # The audience is compared below with the tenant that the session belongs to.
-            options={
-                "require": ["exp", "nbf", "iss", "aud", "sub", "sid"],
-                "verify_aud": False,
-            },
-        )
+        claims = _verified_claims(token)
         session = MemberSession.objects.select_related("member__tenant").get(id=claims["sid"])
     except (
         jwt.InvalidTokenError,
@@ -153,6 +149,28 @@ def session_of(token: str) -> MemberSession:
         str(session.member_id),
         str(session.member.tenant_id),
     )
-    if not is_ours or not _is_alive(session):
+    if not is_ours:
         raise InvalidMemberToken
+    _check_alive(session)
     return session
+
+
+def _verified_claims(token: str) -> dict[str, Any]:
+    header = jwt.get_unverified_header(token)
+    # RFC 8725 §3.11: what the same key may sign one day for another use is no member token.
+    if header.get("typ") != "JWT":
+        raise jwt.InvalidTokenError
+    # Looked up among the keys that there are: `kid` is the caller's text, fit for no query.
+    keys = {key.kid: key.public_key for key in signing.accepted_keys()}
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        keys[header["kid"]],
+        algorithms=["RS256"],
+        issuer=settings.ALLEGRO_URL,
+        # The audience is compared later with the tenant that the session belongs to.
+        options={
+            "require": ["exp", "nbf", "iss", "aud", "sub", "sid"],
+            "verify_aud": False,
+        },
+    )
+    return claims

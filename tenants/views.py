@@ -7,15 +7,17 @@ from django.views.decorators.http import require_safe
 
 from tenants import signing
 
+MAX_AGE = int(signing.JWKS_LIFETIME.total_seconds())
+
 
 @require_safe
-@cache_control(public=True, max_age=300)
+@cache_control(public=True, max_age=MAX_AGE)
 def jwks(request: HttpRequest) -> JsonResponse:
     return JsonResponse(signing.public_jwks())
 
 
 @require_safe
-@cache_control(public=True, max_age=300)
+@cache_control(public=True, max_age=MAX_AGE)
 def openid_configuration(request: HttpRequest) -> JsonResponse:
     """What a JWT library needs to find the keys (OpenID Connect Discovery 1.0 §3)."""
     return JsonResponse(

@@ -166,6 +166,36 @@ def publishable_key(tenant):
     return create_key(tenant, ApiKey.Kind.PUBLISHABLE)
 
 
+@pytest.fixture
+def exchange(client, publishable_key):
+    def exchange(token=TOKEN, verifier=VERIFIER):
+        return client.post(
+            "/api/purchases/exchange",
+            {"token": token, "verifier": verifier},
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {publishable_key}"},
+        )
+
+    return exchange
+
+
+@pytest.fixture
+def signed_in(exchange, deliver, checkout, paid_event):
+    """The answer to the browser that came back from a payment."""
+    deliver(paid_event)
+    return exchange().json()
+
+
+@pytest.fixture
+def refresh(client, db):
+    def refresh(token):
+        return client.post(
+            "/api/members/token/refresh", {"refresh_token": token}, content_type="application/json"
+        )
+
+    return refresh
+
+
 IMPATIENCE = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET lock_timeout = 100"}
 LOCK = {
     "sqlite": ["BEGIN EXCLUSIVE"],

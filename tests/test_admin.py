@@ -55,7 +55,7 @@ READ_ONLY = [
     PurchaseEvent, StripeEvent, Checkout, ConnectAttempt, NotificationEndpoint,
     NotificationDelivery, RejectedDelivery, Reconciliation, Worker,
 ]  # fmt: skip
-NEVER_ADDED = [*READ_ONLY, Member, Plan]
+NEVER_ADDED = [*(model for model in READ_ONLY if model is not ApiKey), Member, Plan]
 NEVER_DELETED = [*READ_ONLY, Member, PaymentAccount]
 SECRET = "s3cret-token_that-signs-a-buyer-in"
 

@@ -17,40 +17,10 @@ from django.utils import timezone
 from purchases.models import Entitlement, Product
 from tenants.keys import create_key
 from tenants.models import ApiKey, Member, MemberSession, SigningKey, Tenant
-from tests.conftest import TENANT_ID, TOKEN, VERIFIER, changed, stripe_event
+from tests.conftest import TENANT_ID, changed, stripe_event
 from tests.server import post, running_server
 
 SECOND = stripe_event("checkout.session.completed.no_cost_paid")
-
-
-@pytest.fixture
-def exchange(client, publishable_key):
-    def exchange(token=TOKEN, verifier=VERIFIER):
-        return client.post(
-            "/api/purchases/exchange",
-            {"token": token, "verifier": verifier},
-            content_type="application/json",
-            headers={"Authorization": f"Bearer {publishable_key}"},
-        )
-
-    return exchange
-
-
-@pytest.fixture
-def signed_in(exchange, deliver, checkout, paid_event):
-    """The answer to the browser that came back from a payment."""
-    deliver(paid_event)
-    return exchange().json()
-
-
-@pytest.fixture
-def refresh(client, db):
-    def refresh(token):
-        return client.post(
-            "/api/members/token/refresh", {"refresh_token": token}, content_type="application/json"
-        )
-
-    return refresh
 
 
 @pytest.fixture
@@ -133,6 +103,20 @@ def test_a_token_ends_after_a_quarter_of_an_hour(entitlements, signed_in):
         answer = entitlements(signed_in["jwt"])
 
     assert_refused(answer)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_library_finds_the_keys_over_the_network(signed_in):
+    with running_server(workers=1) as server:
+        keys = jwt.PyJWKClient(f"{server.url}/.well-known/jwks.json")
+        key = keys.get_signing_key_from_jwt(signed_in["jwt"])
+
+    claims = jwt.decode(
+        signed_in["jwt"], key, algorithms=["RS256"], audience=TENANT_ID, issuer="http://testserver"
+    )
+    assert claims["sub"] == signed_in["member"]["id"]
+    with pytest.raises(jwt.InvalidAudienceError):
+        jwt.decode(signed_in["jwt"], key, algorithms=["RS256"], audience=str(uuid.uuid4()))
 
 
 # --- refreshing
@@ -400,6 +384,16 @@ def by_hmac_with_the_public_key(private, signed):
     return hmac.digest(public_pem(private), signed, "sha256")
 
 
+def by_hmac_with_the_public_jwk(private, signed):
+    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key())
+    return hmac.digest(jwk.encode(), signed, "sha256")
+
+
+def by_rsa_pss(private, signed):
+    salted = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
+    return private.sign(signed, salted, hashes.SHA256())
+
+
 def by_another_key(private, signed):
     return by_rsa(rsa.generate_private_key(public_exponent=65537, key_size=2048), signed)
 
@@ -461,9 +455,15 @@ def test_a_token_with_other_claims_is_refused(forge, entitlements, claims):
 
 HEADERS = {
     "no algorithm": ({"alg": "none"}, by_nobody),
+    "no algorithm, shouted": ({"alg": "NONE"}, by_nobody),
+    "no algorithm, stammered": ({"alg": "nOnE"}, by_nobody),
+    "no algorithm though signed": ({"alg": "none"}, by_rsa),
     "no signature": ({}, by_nobody),
     "the public key as a shared secret": ({"alg": "HS256"}, by_hmac_with_the_public_key),
+    "the public JWK as a shared secret": ({"alg": "HS256"}, by_hmac_with_the_public_jwk),
     "another algorithm": ({"alg": "RS512"}, by_rsa_sha512),
+    "another padding": ({"alg": "PS256"}, by_rsa_pss),
+    "another padding under our algorithm's name": ({}, by_rsa_pss),
     "an algorithm nobody knows": ({"alg": "XX256"}, by_rsa),
     "another key under a known name": ({}, by_another_key),
     "an unknown key": ({"kid": "unknown"}, by_rsa),
@@ -476,6 +476,8 @@ HEADERS = {
     "a path": ({"kid": "../../../../dev/null"}, by_rsa),
     "a query": ({"kid": "' OR 1=1 --"}, by_rsa),
     "a lone surrogate": ({"kid": "\ud800"}, by_rsa),
+    "another type": ({"typ": "at+jwt"}, by_rsa),
+    "no type": ({"typ": ...}, by_rsa),
     "an extension we don't know": ({"crit": ["exp2"], "exp2": 1}, by_rsa),
 }
 
@@ -487,11 +489,22 @@ def test_a_token_with_another_header_is_refused(forge, entitlements, header, sig
     assert_refused(entitlements(token))
 
 
-def test_a_token_that_brings_its_own_key_is_refused(forge, entitlements):
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
+@pytest.mark.parametrize("kid", ["known", "their own", ...])
+def test_a_token_that_brings_its_own_key_is_refused(forge, entitlements, name, kid):
     forger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     own = jwt.algorithms.RSAAlgorithm.to_jwk(forger.public_key(), as_dict=True)
+    key = {
+        "jwk": own,
+        # A port that nobody listens on: whoever asked there would fail otherwise than by a 401.
+        "jku": "http://127.0.0.1:1/jwks.json",
+        "x5u": "http://127.0.0.1:1/cert.pem",
+        "x5c": [base64.b64encode(public_pem(forger)).decode()],
+    }[name]
 
-    token = forge(header={"jwk": own}, signed_by=lambda _, signed: by_rsa(forger, signed))
+    token = forge(
+        header={name: key, "kid": kid}, signed_by=lambda _, signed: by_rsa(forger, signed)
+    )
 
     assert_refused(entitlements(token))
 
@@ -521,6 +534,42 @@ def test_a_session_of_another_member_is_refused(forge, entitlements, tenant):
     )
 
     assert_refused(entitlements(forge({"sid": str(theirs.id)})))
+
+
+def session_elsewhere(account):
+    """Of a member of another tenant."""
+    stranger = Member.objects.create(tenant=account.tenant, email="stranger@example.com")
+    return MemberSession.objects.create(
+        member=stranger,
+        authenticated=True,
+        refresh_family=uuid.uuid4(),
+        expires_at=timezone.now() + timedelta(days=1),
+    )
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [["sid"], ["sub"], ["aud"], ["sub", "sid"], ["sid", "aud"], ["sub", "aud"]],
+    ids=" and ".join,
+)
+def test_what_belongs_to_two_tenants_is_refused(forge, entitlements, other_account, taken):
+    theirs = session_elsewhere(other_account)
+    claims = {
+        "sid": str(theirs.id),
+        "sub": str(theirs.member_id),
+        "aud": str(theirs.member.tenant_id),
+    }
+
+    assert_refused(entitlements(forge({name: claims[name] for name in taken})))
+
+
+@pytest.mark.parametrize("spoiled", ["{}.", ".{}", "{}.x", "{}..", "{}\x00", "{} x", "{}A"])
+def test_a_real_token_with_more_before_or_after_it_is_refused(signed_in, entitlements, spoiled):
+    assert_refused(entitlements(spoiled.format(signed_in["jwt"])))
+
+
+def test_a_huge_token_is_refused(forge, entitlements):
+    assert_refused(entitlements(forge({"padding": "x" * 1_000_000}, {"kid": "x" * 100_000})))
 
 
 def test_a_token_of_a_retired_key_is_refused_and_its_key_published_no_more(

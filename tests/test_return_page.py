@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from fulfillment import sdk
 from fulfillment.models import Checkout
 from purchases.models import Purchase
+from tenants.models import Member
 from tests.server import post
 
 pytest_plugins = ["tests.browser"]
@@ -114,6 +115,16 @@ def test_the_button_asks_again_at_once(visitor, pay, sandbox):
     page.get_by_role("button", name="check again").click()
 
     expect_state(page, "Thank you")
+
+
+def test_a_disabled_member_learns_that_the_payment_arrived(visitor, pay, tenant):
+    Member.objects.create(tenant=tenant, email=EMAIL, disabled_at=timezone.now())
+    visitor.expects("403")
+    page = visitor.open(pay())
+
+    expect_state(page, "Your account is disabled")
+    expect(page.get_by_text("Your payment arrived")).to_be_visible()
+    visitor.shoot(page, "return-disabled")
 
 
 # --- not paid

@@ -7,6 +7,7 @@ const REASONS = {
   token_expired: "old",
   token_used: "used",
   invalid_token: "elsewhere",
+  member_disabled: "disabled",
   network: "unreachable",
   stripe_unavailable: "unreachable",
 };
