@@ -155,7 +155,7 @@ def _send(delivery: NotificationDelivery) -> Answer:
 def _note(delivery: NotificationDelivery, answer: Answer) -> bool:
     """Store what came of the attempt; returns whether the endpoint took the delivery."""
     moment = timezone.now()
-    is_taken = answer.status is not None and HTTPStatus(200) <= answer.status < 300
+    is_taken = answer.status is not None and 200 <= answer.status < 300
     outcome = {"status": Status.DELIVERED, "delivered_at": moment, "next_attempt_at": None}
     # Only what is pending: a second worker's late failure can't undo the first one's success.
     NotificationDelivery.objects.filter(pk=delivery.pk, status=Status.PENDING).update(

@@ -131,7 +131,7 @@ def tls_context() -> ssl.SSLContext:
 
 def _retry_after(response: http.client.HTTPResponse) -> int:
     value = response.headers.get("Retry-After", "")
-    if not re.fullmatch(r"[0-9]{1,10}", value):
+    if not re.fullmatch(r"[0-9]{1,20}", value):
         return 0
     return min(int(value), MAX_RETRY_AFTER)
 
