@@ -74,11 +74,14 @@ class CheckedConnection(http.client.HTTPConnection):
         self.connect()
         self.sock.settimeout(TOTAL_SECONDS)
         # The socket's own timeout begins anew with each byte that drips in.
-        watchdog = threading.Timer(deadline - time.monotonic(), self._give_up)
+        watchdog = threading.Timer(deadline - time.monotonic(), _cut, [self.sock])
         watchdog.start()
         try:
             self.request("POST", self.destination.path, body, {**headers, "Connection": "close"})
             with self.getresponse() as response:
+                if time.monotonic() >= deadline:
+                    # What was cut off reads like an answer that ends early.
+                    raise TimeoutError
                 # Read, so that the sender isn't cut off; the status stands in any case.
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     response.read(MAX_BODY)
@@ -90,10 +93,11 @@ class CheckedConnection(http.client.HTTPConnection):
         finally:
             watchdog.cancel()
 
-    def _give_up(self) -> None:
-        with contextlib.suppress(OSError):
-            # Not the TLS socket's own method, which is not made for a second thread.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+def _cut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Not the TLS socket's own method, which is not made for a second thread.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _connect(destination: Destination) -> socket.socket:
