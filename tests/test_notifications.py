@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.contrib.auth.models import Permission
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -16,6 +17,7 @@ from purchases.models import NotificationDelivery, NotificationEndpoint, Purchas
 from tenants.keys import create_key
 from tenants.models import ApiKey, Member, Tenant
 from tests.receiver import running_receiver
+from tests.test_admin import page_of, press
 from tests.test_concurrency import at_once
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -537,6 +539,50 @@ def test_anothers_endpoints_are_not_listed(api, registered):
 @pytest.mark.parametrize(("method", "path"), [*CALLS, ("GET", "notification-endpoints")])
 def test_only_a_secret_key_is_let_in(method, path, api, endpoint, publishable_key):
     assert error(api(method, path.format(endpoint.id), key=publishable_key))[0] == 401
+
+
+# --- the admin
+
+
+def test_an_operator_sends_a_delivery_once_more(admin_client, event, receiver):
+    work()
+
+    page = press(admin_client, "redeliver", [the_delivery()])
+    work()
+
+    assert "1 queued to be sent once more." in page.text
+    assert receiver.ids == [f"msg_{event.id}"] * 2
+
+
+def test_an_operator_disables_and_enables_an_endpoint(admin_client, event, endpoint, receiver):
+    press(admin_client, "disable", [endpoint])
+    assert (work(), endpoint_now().disabled_reason) == (0, "An operator disabled it.")
+
+    press(admin_client, "enable", [endpoint])
+
+    assert (work(), endpoint_now().disabled_at) == (1, None)
+
+
+@pytest.mark.parametrize("action", ["disable", "enable", "redeliver"])
+def test_who_may_only_look_has_no_such_buttons(
+    action, client, django_user_model, event, endpoint, receiver
+):
+    work()
+    viewer = django_user_model.objects.create(username="viewer", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(viewer)
+    row = the_delivery() if action == "redeliver" else endpoint
+
+    press(client, action, [row])
+
+    assert (work(), endpoint_now().disabled_at) == (0, None)
+
+
+def test_no_page_shows_a_secret(admin_client, registered, endpoint):
+    page = admin_client.get(page_of(endpoint))
+
+    assert registered["secret"] not in page.text
+    assert bytes(endpoint.secret_encrypted).decode() not in page.text
 
 
 # --- several workers, and ones that die
