@@ -17,6 +17,7 @@ def values() -> dict[str, str]:
         "STRIPE_CONNECT_CLIENT_ID": "ca_test_demo",
         "STRIPE_SECRET_KEY": "sk_test_demo",
         "STRIPE_API_BASE": "http://127.0.0.1:8001",
+        "NOTIFICATIONS_ALLOW_PRIVATE": "true",
         "STRIPE_PUBLISHABLE_KEY": "pk_test_demo",
         "STRIPE_WEBHOOK_SECRET": f"whsec_test_{secrets.token_hex(16)}",
     }

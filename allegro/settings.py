@@ -76,6 +76,13 @@ if STRIPE_API_BASE and STRIPE_LIVEMODE:
     raise ImproperlyConfigured(
         "STRIPE_API_BASE sends Stripe calls to a stand-in; unset it or use a test key."
     )
+# Notifications go where tenants say; in production never into our own network.
+NOTIFICATIONS_ALLOW_PRIVATE = flag("NOTIFICATIONS_ALLOW_PRIVATE", default=False)
+if NOTIFICATIONS_ALLOW_PRIVATE and STRIPE_LIVEMODE:
+    raise ImproperlyConfigured(
+        "NOTIFICATIONS_ALLOW_PRIVATE lets tenants reach your own network; unset it or use a "
+        "test key."
+    )
 
 INSTALLED_APPS = [
     "allegro",

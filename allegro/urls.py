@@ -3,6 +3,7 @@ from django.urls import path, re_path
 
 from fulfillment import health, metrics
 from fulfillment import views as fulfillment
+from purchases import notification_views as notifications
 from purchases import views as purchases
 from tenants import connect_views
 from tenants import views as tenants
@@ -28,6 +29,24 @@ urlpatterns = [
     path("api/v1/credits/entries", purchases.CreditEntries.as_view()),
     path("api/v1/credits/spend", purchases.CreditSpending.as_view()),
     path("api/v1/credits/checkout", fulfillment.CreditCheckout.as_view()),
+    path("api/v1/notification-endpoints", notifications.Endpoints.as_view()),
+    path("api/v1/notification-endpoints/<str:endpoint_id>", notifications.Endpoint.as_view()),
+    path(
+        "api/v1/notification-endpoints/<str:endpoint_id>/rotate-secret",
+        notifications.EndpointSecret.as_view(),
+    ),
+    path(
+        "api/v1/notification-endpoints/<str:endpoint_id>/enable",
+        notifications.EndpointEnabling.as_view(),
+    ),
+    path(
+        "api/v1/notification-endpoints/<str:endpoint_id>/deliveries",
+        notifications.Deliveries.as_view(),
+    ),
+    path(
+        "api/v1/notification-deliveries/<str:delivery_id>/redeliver",
+        notifications.Redelivery.as_view(),
+    ),
     path(".well-known/jwks.json", tenants.jwks),
     path(".well-known/openid-configuration", tenants.openid_configuration),
     path("client.js", fulfillment.client_js, name="client_js"),

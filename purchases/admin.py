@@ -15,15 +15,14 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timezone import now
 
-from purchases import ledger, money
+# The admin finds modules of this name only, so this one brings the other along.
+from purchases import ledger, money, notification_admin  # noqa: F401
 from purchases.models import (
     Charge,
     CreditEntry,
     CreditPackage,
     Dispute,
     Entitlement,
-    NotificationDelivery,
-    NotificationEndpoint,
     Offer,
     Plan,
     Product,
@@ -381,36 +380,6 @@ class PurchaseEventAdmin(ReadOnlyAdmin):
         "member__email",
     ]  # fmt: skip
     fields = (*PURCHASE_EVENT_COLUMNS, "data")
-
-
-# --- telling tenants' servers
-
-ENDPOINT_COLUMNS = (
-    "url", "tenant", "created_at", "failing_since", "disabled_at", "disabled_reason",
-)  # fmt: skip
-
-
-@admin.register(NotificationEndpoint)
-class NotificationEndpointAdmin(ReadOnlyAdmin):
-    list_display = ENDPOINT_COLUMNS
-    list_filter = [("disabled_at", admin.EmptyFieldListFilter)]
-    list_select_related = ["tenant"]
-    search_fields = ["id", "url", "tenant__slug", "tenant__name"]
-    fields = (*ENDPOINT_COLUMNS, "former_secret_until", "id")
-
-
-DELIVERY_COLUMNS = (
-    "id", "event", "endpoint", "status", "attempts", "next_attempt_at", "response_status", "error",
-    "created_at", "delivered_at",
-)  # fmt: skip
-
-
-@admin.register(NotificationDelivery)
-class NotificationDeliveryAdmin(ReadOnlyAdmin):
-    list_display = fields = DELIVERY_COLUMNS
-    list_filter = ["status", "created_at"]
-    list_select_related = ["event", "endpoint"]
-    search_fields = ["id", "endpoint__url", "endpoint__tenant__slug"]
 
 
 # --- the pages of who buys and who sells, with what they bought and have

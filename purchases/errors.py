@@ -1,4 +1,4 @@
-"""Why credits can't be spent."""
+"""Why a tenant's server can't have what it asks for."""
 
 from typing import Any
 
@@ -19,3 +19,9 @@ class IdempotencyConflict(APIException):
     status_code = status.HTTP_409_CONFLICT
     default_code = "idempotency_conflict"
     default_detail = "This Idempotency-Key was used for another spending. Use a new one."
+
+
+class TooManyEndpoints(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "too_many_endpoints"
+    default_detail = "There are ten notification endpoints already. Delete one first."

@@ -1,6 +1,5 @@
 """The RSA keys that sign member tokens: generated here, encrypted at rest, published as JWKS."""
 
-import base64
 import functools
 import secrets
 from datetime import datetime, timedelta
@@ -8,14 +7,12 @@ from typing import Any
 
 import jwt
 import structlog
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from tenants import vault
 from tenants.models import SigningKey
 
 logger = structlog.get_logger(__name__)
@@ -50,7 +47,7 @@ def new_signing_key(*, active_from: datetime) -> SigningKey:
     )
     return SigningKey(
         kid=secrets.token_hex(8),
-        private_key_encrypted=_vault().encrypt(pem),
+        private_key_encrypted=vault.encrypt(pem),
         public_key=public.decode(),
         active_from=active_from,
     )
@@ -83,24 +80,12 @@ def _public_jwk(key: SigningKey) -> dict[str, Any]:
     return {**jwk, "kid": key.kid, "use": "sig", "alg": "RS256", "key_ops": ["verify"]}
 
 
-def _vault() -> MultiFernet:
-    return MultiFernet(
-        [Fernet(_fernet_key(key)) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
-    )
-
-
-@functools.cache
-def _fernet_key(secret: str) -> bytes:
-    derived = HKDF(hashes.SHA256(), length=32, salt=None, info=b"allegro signing keys")
-    return base64.urlsafe_b64encode(derived.derive(secret.encode()))
-
-
 def signing_pair() -> tuple[SigningKey, rsa.RSAPrivateKey]:
     """The key to sign with, and its private half."""
     key = current_signing_key()
     try:
         return key, _private_key(key.kid, bytes(key.private_key_encrypted))
-    except InvalidToken:
+    except vault.Unreadable:
         # SECRET_KEY was replaced without a fallback. The old key still verifies what it signed.
         logger.warning("signing_key_unreadable", kid=key.kid)
         key = create_signing_key()
@@ -110,7 +95,7 @@ def signing_pair() -> tuple[SigningKey, rsa.RSAPrivateKey]:
 @functools.lru_cache(maxsize=8)
 def _private_key(kid: str, encrypted: bytes) -> rsa.RSAPrivateKey:
     # Cached: decrypting and checking an RSA key costs many times the signature itself.
-    pem = _vault().decrypt(encrypted)
+    pem = vault.decrypt(encrypted)
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
     return key

@@ -20,6 +20,7 @@ os.environ |= {
     "STRIPE_PUBLISHABLE_KEY": "pk_test_allegro0000000000000000",
     "STRIPE_WEBHOOK_SECRET": "whsec_test_allegro0000000000000000",
     "STRIPE_API_BASE": "",
+    "NOTIFICATIONS_ALLOW_PRIVATE": "false",
     "METRICS_TOKEN": "test-metrics-token-0123456789",
     "WEBHOOK_SPOOL_DIR": str(FOLDER / "spool"),
 }

@@ -102,6 +102,12 @@ def test_a_stand_in_for_stripe_is_refused_with_a_live_key(key):
     assert key not in reason
 
 
+def test_notifications_into_the_own_network_are_refused_with_a_live_key():
+    reason = refusal(STRIPE_SECRET_KEY=LIVE_KEY, NOTIFICATIONS_ALLOW_PRIVATE="true")
+
+    assert "NOTIFICATIONS_ALLOW_PRIVATE" in reason
+
+
 @pytest.mark.parametrize(
     ("key", "livemode"), [(LIVE_KEY, True), ("sk_test_x", False), ("rk_test_x", False)]
 )
