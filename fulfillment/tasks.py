@@ -26,6 +26,7 @@ CRON = {
     "retry": "* * * * * */2",
     "sweep": "* * * * * */20",
     "reconcile": "* * * * * */20",
+    "notify": "* * * * * */2",
     "prune": "17 3 * * *",
 }
 stopping = threading.Event()

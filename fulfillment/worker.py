@@ -1,4 +1,4 @@
-"""What happens without anybody asking: retries, the spool, sweeps, reconciliation, pruning.
+"""What happens without anybody asking: retries, spool, sweep, reconciliation, notifications.
 
 Nothing that a healthy purchase needs. Any number of workers may run, on any number of hosts:
 each job claims its work row by row, so that jobs that run side by side share it.
@@ -20,6 +20,7 @@ from fulfillment.models import Worker
 from fulfillment.pruning import prune
 from fulfillment.reconciling import reconcile_next
 from fulfillment.sweeping import sweep_next
+from purchases import notifications
 
 logger = structlog.get_logger(__name__)
 
@@ -40,6 +41,11 @@ def beat() -> None:
     Worker.objects.update_or_create(name=NAME, defaults={"seen_at": timezone.now()})
 
 
+def notify() -> int:
+    """Tell tenants' servers what is new; returns how much there was to tell."""
+    return notifications.collect() + notifications.deliver_due()
+
+
 def prune_all() -> None:
     logger.info("pruned", **prune())
 
@@ -49,6 +55,7 @@ SHARED = [
     Job("retry", inbox.work_on_due, every=2),
     Job("sweep", sweep_next, every=20),
     Job("reconcile", reconcile_next, every=20),
+    Job("notify", notify, every=2),
     Job("prune", prune_all, every=24 * 60 * 60),
 ]
 # And each worker these for itself: the spool is its host's.

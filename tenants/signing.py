@@ -104,7 +104,7 @@ def _private_key(kid: str, encrypted: bytes) -> rsa.RSAPrivateKey:
 def is_readable(key: SigningKey) -> bool:
     """Whether SECRET_KEY, or one of its fallbacks, decrypts the private half."""
     try:
-        _vault().decrypt(bytes(key.private_key_encrypted))
-    except InvalidToken:
+        vault.decrypt(bytes(key.private_key_encrypted))
+    except vault.Unreadable:
         return False
     return True

@@ -8,7 +8,7 @@ from django.core.checks import run_checks
 
 from fulfillment import figures
 from fulfillment.doctor.findings import Finding, Level, ok, problem, warning
-from tenants.signing import is_readable, valid_signing_keys
+from tenants.signing import is_readable, published_keys
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MIN_TOKEN_LENGTH = 16
@@ -50,7 +50,7 @@ def monitoring() -> Iterator[Finding]:
 
 
 def signing_keys() -> Iterator[Finding]:
-    keys = list(valid_signing_keys())
+    keys = list(published_keys())
     unreadable = [key.kid for key in keys if not is_readable(key)]
     if unreadable:
         yield problem(

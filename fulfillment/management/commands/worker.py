@@ -13,7 +13,7 @@ from fulfillment.models import Worker
 
 class Command(BaseCommand):
     help = (
-        "Work on what nobody asks for: retries, the spool, sweeps, reconciliation, pruning. "
+        "Work on what nobody asks for: retries, spool, sweep, reconciliation, notifications. "
         "Any number may run side by side; SIGTERM finishes what is under way."
     )
 
