@@ -27,7 +27,7 @@ from fulfillment.serializers import (
     CreditCheckoutSerializer,
     ExchangeSerializer,
 )
-from purchases.views import TenantView
+from purchases.tenant_view import TenantView
 from tenants import tokens
 from tenants.authentication import PublishableKeyAuthentication, page_key
 from tenants.models import Member, Tenant

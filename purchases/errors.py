@@ -1,4 +1,4 @@
-"""Why credits can't be spent."""
+"""Why the API of a tenant's server refuses: status, type and public text."""
 
 from typing import Any
 
@@ -19,3 +19,15 @@ class IdempotencyConflict(APIException):
     status_code = status.HTTP_409_CONFLICT
     default_code = "idempotency_conflict"
     default_detail = "This Idempotency-Key was used for another spending. Use a new one."
+
+
+class GrantedByPurchase(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "granted_by_purchase"
+    default_detail = "This access was bought. Refund the purchase in Stripe to take it back."
+
+
+class InvalidCursor(APIException):
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_code = "invalid_cursor"
+    default_detail = "`after` is no event of yours. Send `next` of the last answer, or 0 to begin."
