@@ -1,6 +1,8 @@
 from django.contrib import admin
 from django.urls import path, re_path
 
+from allegro import openapi
+from fulfillment import api_views as checkout
 from fulfillment import views as fulfillment
 from purchases import credit_views, entitlement_views
 from purchases import server_views as server
@@ -17,8 +19,8 @@ handler500 = "allegro.api.server_error"
 urlpatterns = [
     # Both spellings: Stripe takes a redirect for a failed delivery.
     re_path(r"^api/webhooks/stripe/?$", fulfillment.stripe_webhook),
-    path("api/checkout/sessions", fulfillment.CheckoutSessions.as_view()),
-    path("api/purchases/exchange", fulfillment.TokenExchange.as_view()),
+    path("api/checkout/sessions", checkout.CheckoutSessions.as_view()),
+    path("api/purchases/exchange", checkout.TokenExchange.as_view()),
     path("api/entitlements", member.MemberEntitlements.as_view()),
     path("api/purchases", member.MemberPurchases.as_view()),
     path("api/credits", member.MemberCredits.as_view()),
@@ -37,7 +39,9 @@ urlpatterns = [
     path("api/v1/credits", credit_views.Credits.as_view()),
     path("api/v1/credits/entries", credit_views.CreditEntries.as_view()),
     path("api/v1/credits/spend", credit_views.CreditSpending.as_view()),
-    path("api/v1/credits/checkout", fulfillment.CreditCheckout.as_view()),
+    path("api/v1/credits/checkout", checkout.CreditCheckout.as_view()),
+    path("api/schema", openapi.schema, name="schema"),
+    path("api/docs", openapi.docs),
     path(".well-known/jwks.json", tenants.jwks),
     path(".well-known/openid-configuration", tenants.openid_configuration),
     path("client.js", fulfillment.client_js, name="client_js"),

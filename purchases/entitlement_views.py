@@ -30,7 +30,7 @@ class Entitlements(TenantView, generics.ListAPIView[Entitlement]):
     """`GET /api/v1/entitlements`: what your members have access to, or had, the latest first."""
 
     serializer_class = GrantedSerializer
-    errors = (NotFound,)
+    raises = (NotFound,)
 
     def get_queryset(self) -> QuerySet[Entitlement]:
         asked = self.asked(EntitlementFilters)
@@ -59,7 +59,7 @@ class OneEntitlement(TenantView, generics.DestroyAPIView[Entitlement]):
     """
 
     lookup_field = "id"
-    errors = (GrantedByPurchase,)
+    raises = (GrantedByPurchase,)
 
     def get_queryset(self) -> QuerySet[Entitlement]:
         entitlements = Entitlement.objects.filter(tenant=self.tenant)
@@ -80,7 +80,7 @@ class Access(TenantView):
     A member whom you don't have is a 404, as is a product. A disabled member has no access.
     """
 
-    errors = (NotFound,)
+    raises = (NotFound,)
 
     @extend_schema(parameters=[AccessQuestion], responses=AccessSerializer)
     def get(self, request: Request) -> Response:

@@ -14,6 +14,8 @@ from rest_framework import serializers
 from purchases.models import Plan, Product, Purchase, PurchaseEvent
 from tenants.models import Member, Tenant
 
+# Far above any balance, and far below what the column holds.
+MAX_SPEND = 1_000_000_000
 INCLUDABLE = ("entitlements", "purchases")
 INCLUDED = f"({'|'.join(INCLUDABLE)})"
 
@@ -145,6 +147,22 @@ class GrantSerializer(serializers.Serializer[None]):
         if asked["ends_at"] and asked["ends_at"] <= asked["starts_at"]:
             raise serializers.ValidationError({"ends_at": ["It has to be after starts_at."]})
         return only_one(self, asked, "member", "email")
+
+
+class OwnerFilter(serializers.Serializer[None]):
+    member = Own(
+        member_with_id, required=False, help_text="The id of a member; absent: the tenant itself."
+    )
+
+
+class SpendSerializer(serializers.Serializer[None]):
+    amount = serializers.IntegerField(min_value=1, max_value=MAX_SPEND)
+    member = Own(
+        member_with_id,
+        allow_null=True,
+        default=None,
+        help_text="Whose credits; absent: the tenant's own.",
+    )
 
 
 class RevocationSerializer(serializers.Serializer[None]):

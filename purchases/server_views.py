@@ -61,7 +61,7 @@ def entitlements_shown() -> EntitlementQuerySet:
 class AudienceMembers(MemberView, generics.ListAPIView[Member]):
     """`GET /api/v1/audience-members`: your members, the latest first."""
 
-    errors = (NotFound,)
+    raises = (NotFound,)
 
     def get_queryset(self) -> QuerySet[Member]:
         asked = self.asked(MemberFilters)
@@ -92,7 +92,7 @@ class Purchases(TenantView, generics.ListAPIView[Purchase]):
     """
 
     serializer_class = SaleSerializer
-    errors = (NotFound,)
+    raises = (NotFound,)
 
     def get_queryset(self) -> QuerySet[Purchase]:
         purchases = Purchase.objects.filter(tenant=self.tenant, **self.asked(PurchaseFilters))
@@ -135,7 +135,7 @@ class Events(TenantView):
     once. Events of the last moments may wait for a payment that is just being recorded.
     """
 
-    errors = (InvalidCursor,)
+    raises = (InvalidCursor,)
 
     @extend_schema(parameters=[EventFilters], responses=EVENTS)
     def get(self, request: Request) -> Response:

@@ -1,10 +1,7 @@
 """What all calls of a tenant's server have in common."""
 
-import uuid
 from typing import Any
 
-from django.http import Http404
-from django.shortcuts import get_object_or_404
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +9,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from tenants.authentication import SecretKeyAuthentication
-from tenants.models import Member, Tenant
+from tenants.models import Tenant
 from tenants.throttling import ClientThrottle
 
 
@@ -41,12 +38,6 @@ class TenantView(APIView):
         checked: dict[str, Any] = asked.validated_data
         return checked
 
-    def owner(self, member_id: object) -> Member | None:
-        """The member of that id, or None for the tenant itself; 404 for anybody else's."""
-        if not member_id:
-            return None
-        return get_object_or_404(Member, tenant=self.tenant, id=uuid_or_404(member_id))
-
     def get_throttles(self) -> list[BaseThrottle]:
         self.throttle = ClientThrottle()
         return [self.throttle]
@@ -60,10 +51,3 @@ class TenantView(APIView):
         for name, value in self.throttle.headers() if self.throttle else ():
             response[name] = value
         return response
-
-
-def uuid_or_404(value: object) -> uuid.UUID:
-    try:
-        return uuid.UUID(str(value))
-    except ValueError as error:
-        raise Http404 from error

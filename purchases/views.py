@@ -1,6 +1,7 @@
 """The member's own API."""
 
 from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -9,9 +10,11 @@ from rest_framework.views import APIView
 from purchases import access
 from purchases.models import Entitlement, Purchase
 from purchases.serializers import (
+    BalanceSerializer,
     EntitlementSerializer,
     PurchaseSerializer,
     RefreshTokenSerializer,
+    TokenSerializer,
 )
 from tenants import tokens
 from tenants.authentication import MemberAuthentication
@@ -47,6 +50,7 @@ class MemberCredits(APIView):
 
     authentication_classes = [MemberAuthentication]
 
+    @extend_schema(responses=BalanceSerializer)
     def get(self, request: Request) -> Response:
         session = request.auth
         assert isinstance(session, MemberSession)
@@ -58,7 +62,9 @@ class TokenRefresh(APIView):
 
     permission_classes = []
     throttle_scope = "refresh"
+    raises = (tokens.InvalidMemberToken,)
 
+    @extend_schema(request=RefreshTokenSerializer, responses=TokenSerializer)
     def post(self, request: Request) -> Response:
         body = RefreshTokenSerializer(data=request.data)
         body.is_valid(raise_exception=True)
