@@ -60,22 +60,22 @@ ERROR_SCHEMA = {
 ERROR = ResolvedComponent("Error", ResolvedComponent.SCHEMA, ERROR_SCHEMA, "Error")
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerScheme(OpenApiAuthenticationExtension):
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": PREFIXES[self.name]}
 
 
-class SecretKey(BearerScheme):  # type: ignore[no-untyped-call]
+class SecretKey(BearerScheme):
     target_class = "tenants.authentication.SecretKeyAuthentication"
     name = "secretKey"
 
 
-class PublishableKey(BearerScheme):  # type: ignore[no-untyped-call]
+class PublishableKey(BearerScheme):
     target_class = "tenants.authentication.PublishableKeyAuthentication"
     name = "publishableKey"
 
 
-class MemberToken(BearerScheme):  # type: ignore[no-untyped-call]
+class MemberToken(BearerScheme):
     target_class = "tenants.authentication.MemberAuthentication"
     name = "memberToken"
 
@@ -157,9 +157,8 @@ def _type_of(error: type[exceptions.APIException]) -> str:
 @functools.cache
 def document() -> dict[str, Any]:
     """The whole description; it changes only with the code."""
-    generator = SchemaGenerator()  # type: ignore[no-untyped-call]
-    schema: dict[str, Any] = generator.get_schema(public=True)  # type: ignore[no-untyped-call]
-    return schema
+    described: dict[str, Any] = SchemaGenerator().get_schema(public=True)
+    return described
 
 
 @require_safe
