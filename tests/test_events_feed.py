@@ -2,9 +2,10 @@
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
+from django.db import connection, transaction
 
 from purchases.models import PurchaseEvent
 from tenants.keys import create_key
@@ -109,6 +110,40 @@ def test_a_cursor_is_an_event_of_the_tenant(feed, happened, other_account):
     assert error(feed(after=foreign.id)) == (400, "invalid_cursor")
     assert error(feed(after=10**17)) == (400, "invalid_cursor")
     assert len(feed().json()["data"]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_began_earlier_and_ends_later_is_not_missed(feed, happened, settings):
+    """On SQLite the second writer waits for the first; on PostgreSQL the reader does."""
+    # The database's would wait for the writers as well.
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    feed()
+    begun, may_end = threading.Event(), threading.Event()
+
+    def write_slowly():
+        with transaction.atomic():
+            ids = happened(1)
+            begun.set()
+            may_end.wait(10)
+        connection.close()
+        return ids
+
+    def write_at_once():
+        ids = happened(1)
+        connection.close()
+        return ids
+
+    with ThreadPoolExecutor(2) as writers:
+        slow = writers.submit(write_slowly)
+        begun.wait(10)
+        quick = writers.submit(write_at_once)
+        wait([quick], timeout=1)
+        early = feed().json()
+        may_end.set()
+        written = [*slow.result(), *quick.result()]
+
+    late = feed(after=early["meta"]["next"]).json()
+    assert [event["id"] for event in early["data"] + late["data"]] == written
 
 
 @pytest.mark.django_db(transaction=True)

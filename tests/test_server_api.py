@@ -143,9 +143,7 @@ def test_a_member_comes_with_what_is_included(api, member):
     }
 
 
-def test_more_members_take_no_more_statements(
-    api, deliver, open_checkout, paid_event
-):
+def test_more_members_take_no_more_statements(api, deliver, open_checkout, paid_event):
     def buy(number):
         session = f"cs_test_{number}"
         open_checkout(session)
@@ -202,7 +200,9 @@ def test_a_purchase_is_shown(api, member, plan, paid_event):
 )
 def test_purchases_are_found_by(query, is_found, ids, member):
     purchase = Purchase.objects.get()
-    values = {name: getattr(purchase, name) for name in ("checkout_session_id", "payment_intent_id")}
+    values = {
+        name: getattr(purchase, name) for name in ("checkout_session_id", "payment_intent_id")
+    }
     values |= {"member": purchase.member_id, "plan": purchase.plan_id}
     asked = {name: value.format(**values) for name, value in query.items()}
 
