@@ -96,10 +96,9 @@ class Pagination(PageNumberPagination):
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """The list envelope, as OpenAPI describes it."""
         numbers = ("current_page", "per_page", "total", "total_pages")
-        answers = ("has_next", "has_prev")
         pagination = _object(
-            **dict.fromkeys(numbers, {"type": "integer"}),
-            **dict.fromkeys(answers, {"type": "boolean"}),
+            **{name: {"type": "integer"} for name in numbers},
+            **{name: {"type": "boolean"} for name in ("has_next", "has_prev")},
         )
         return _object(data=schema, meta=_object(pagination=pagination))
 
