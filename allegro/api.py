@@ -92,3 +92,16 @@ class Pagination(PageNumberPagination):
                 },
             }
         )
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The list envelope, as OpenAPI describes it."""
+        numbers = ("current_page", "per_page", "total", "total_pages")
+        pagination = _object(
+            **{name: {"type": "integer"} for name in numbers},
+            **{name: {"type": "boolean"} for name in ("has_next", "has_prev")},
+        )
+        return _object(data=schema, meta=_object(pagination=pagination))
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}

@@ -90,6 +90,8 @@ INSTALLED_APPS = [
     "purchases",
     "tenants",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "corsheaders",
     "csp",
     "django.contrib.admin",
@@ -179,6 +181,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "allegro.api.Pagination",
     "EXCEPTION_HANDLER": "allegro.api.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "allegro.openapi.ApiSchema",
     # API callers are tenants and members, never Django users.
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_THROTTLE_CLASSES": ["tenants.throttling.ClientThrottle"],
@@ -191,6 +194,24 @@ REST_FRAMEWORK: dict[str, Any] = {
     },
     # How many proxies in front write X-Forwarded-For; nothing further left in it is believed.
     "NUM_PROXIES": whole_number("PROXY_HOPS"),
+}
+
+# /api/schema and /api/docs; allegro/openapi.py has the rest.
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Allegro",
+    "VERSION": "1",
+    "DESCRIPTION": "Members, what they bought and what they may see.",
+    "SERVERS": [{"url": ALLEGRO_URL}],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api",
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "PurchaseStatus": "purchases.models.Purchase.Status",
+        "PaymentStatus": "purchases.models.Purchase.PaymentStatus",
+        "Channel": "purchases.models.Purchase.Channel",
+        "CreditEntryKind": "purchases.models.CreditEntry.Kind",
+        "PurchaseEventType": "purchases.models.PurchaseEvent.Type",
+    },
 }
 
 # Browsers may call these from other sites; fulfillment/cors.py says from which.

@@ -1,9 +1,12 @@
-"""What a browser may send."""
+"""What a browser may send and what it is answered."""
 
+from drf_spectacular.utils import PolymorphicProxySerializer
 from rest_framework import serializers
 
 from fulfillment.checkouts import Order
 from fulfillment.facts import uuid_or_nil
+from purchases.serializers import EntitlementSerializer, PurchaseSerializer, TokenSerializer
+from tenants.models import Member
 
 
 class CheckoutSerializer(serializers.Serializer[None]):
@@ -33,3 +36,46 @@ class CreditCheckoutSerializer(serializers.Serializer[None]):
 class ExchangeSerializer(serializers.Serializer[None]):
     token = serializers.CharField(max_length=200)
     verifier = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+
+
+# --- what it is answered
+
+
+class OpenedSerializer(serializers.Serializer[None]):
+    id = serializers.UUIDField()
+    url = serializers.CharField(help_text="Where the member pays.")
+    expires_at = serializers.DateTimeField()
+
+
+class PackageCheckoutSerializer(serializers.Serializer[None]):
+    checkout_url = serializers.CharField()
+
+
+class BuyerSerializer(serializers.ModelSerializer[Member]):
+    class Meta:
+        model = Member
+        fields = ["id", "email", "name"]
+        read_only_fields = fields
+
+
+class CompletedSerializer(TokenSerializer):
+    status = serializers.ChoiceField(["completed"])
+    member = BuyerSerializer()
+    purchase = PurchaseSerializer()
+    entitlements = EntitlementSerializer(many=True)
+    credits = serializers.IntegerField()
+
+
+class FailedSerializer(serializers.Serializer[None]):
+    status = serializers.ChoiceField(["failed"])
+    reason = serializers.ChoiceField(["expired", "payment_failed"])
+
+
+class ProcessingSerializer(serializers.Serializer[None]):
+    status = serializers.ChoiceField(["processing"])
+    retry_after = serializers.IntegerField(help_text="In seconds.")
+
+
+EXCHANGED = PolymorphicProxySerializer(
+    "Exchanged", serializers=[CompletedSerializer, FailedSerializer], resource_type_field_name=None
+)

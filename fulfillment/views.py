@@ -1,4 +1,4 @@
-"""The ways in: Stripe's deliveries and the member's return from a checkout."""
+"""Stripe's deliveries, the browser SDK and the hosted return page."""
 
 import enum
 import hashlib
@@ -13,25 +13,13 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import etag, require_POST, require_safe
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from fulfillment import inbox, quarantine, sdk, spool
-from fulfillment.checkouts import open_checkout, open_package_checkout
-from fulfillment.exchange import exchange_token
 from fulfillment.models import StripeEvent
 from fulfillment.parsing import MAX_BYTES
-from fulfillment.serializers import (
-    CheckoutSerializer,
-    CreditCheckoutSerializer,
-    ExchangeSerializer,
-)
 from fulfillment.signatures import InvalidSignature, verify_signature
-from purchases.views import TenantView
-from tenants import tokens
-from tenants.authentication import PublishableKeyAuthentication, page_key
-from tenants.models import Member, Tenant
+from tenants.authentication import page_key
+from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -126,65 +114,6 @@ def _spool(body: bytes, details: dict[str, Any]) -> tuple[Verdict, dict[str, Any
     except OSError as error:
         return Verdict.NOT_STORED, {**details, "spool_error": str(error)}
     return Verdict.SPOOLED, details
-
-
-class CheckoutSessions(APIView):
-    """`POST /api/checkout/sessions`: where a member pays for a plan."""
-
-    authentication_classes = [PublishableKeyAuthentication]
-    throttle_scope = "checkout"
-
-    def post(self, request: Request) -> Response:
-        body = CheckoutSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        tenant = request.auth
-        assert isinstance(tenant, Tenant)
-        opened = open_checkout(tenant, body.order(), member=_signed_in_member(request, tenant))
-        return Response(
-            {"id": opened.id, "url": opened.url, "expires_at": opened.expires_at}, status=201
-        )
-
-
-class CreditCheckout(TenantView):
-    """`POST /api/v1/credits/checkout`: where a tenant pays for a credit package."""
-
-    def post(self, request: Request) -> Response:
-        body = CreditCheckoutSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        asked = body.validated_data
-        url = open_package_checkout(
-            self.tenant,
-            asked["package"],
-            success_url=asked["success_url"],
-            cancel_url=asked["cancel_url"],
-        )
-        return Response({"checkout_url": url}, status=201)
-
-
-def _signed_in_member(request: Request, tenant: Tenant) -> Member | None:
-    """The member whose token came along. A session that proved nothing is nobody's."""
-    token = request.headers.get("Allegro-Member", "")
-    if not token:
-        return None
-    session = tokens.session_of(token)
-    if session.member.tenant_id != tenant.id:
-        raise tokens.InvalidMemberToken
-    return session.member if session.authenticated else None
-
-
-class TokenExchange(APIView):
-    """`POST /api/purchases/exchange`: the return-page token for what was bought."""
-
-    authentication_classes = [PublishableKeyAuthentication]
-    throttle_scope = "exchange"
-
-    def post(self, request: Request) -> Response:
-        body = ExchangeSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        tenant = request.auth
-        assert isinstance(tenant, Tenant)
-        answer = exchange_token(tenant, **body.validated_data)
-        return Response(answer.body, status=answer.status, headers={"Cache-Control": "no-store"})
 
 
 @require_safe

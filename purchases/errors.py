@@ -1,4 +1,4 @@
-"""Why a tenant's server can't have what it asks for."""
+"""Why the API of a tenant's server refuses: status, type and public text."""
 
 from typing import Any
 
@@ -25,3 +25,15 @@ class TooManyEndpoints(APIException):
     status_code = status.HTTP_409_CONFLICT
     default_code = "too_many_endpoints"
     default_detail = "There are ten notification endpoints already. Delete one first."
+
+
+class GrantedByPurchase(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "granted_by_purchase"
+    default_detail = "This access was bought. Refund the purchase in Stripe to take it back."
+
+
+class InvalidCursor(APIException):
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_code = "invalid_cursor"
+    default_detail = "`after` is no event of yours. Send `next` of the last answer, or 0 to begin."

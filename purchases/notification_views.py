@@ -1,20 +1,19 @@
 """Where a tenant's server manages what it is notified of, and sees how that went."""
 
+from typing import Any
+
 from django.db.models import QuerySet
-from django.http import Http404
-from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import generics, serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from purchases import endpoints
 from purchases.destinations import UnacceptableUrl, destination_of
+from purchases.errors import TooManyEndpoints
 from purchases.models import NotificationDelivery, NotificationEndpoint
-from purchases.views import TenantView, uuid_or_404
-
-Status = NotificationDelivery.Status
+from purchases.tenant_view import TenantView
 
 
 class NewEndpointSerializer(serializers.Serializer[None]):
@@ -26,6 +25,12 @@ class NewEndpointSerializer(serializers.Serializer[None]):
         except UnacceptableUrl as error:
             raise ValidationError(str(error)) from error
         return url
+
+
+class DeliveryFilters(serializers.Serializer[None]):
+    status = serializers.ChoiceField(
+        choices=NotificationDelivery.Status.choices, required=False, help_text="Only these."
+    )
 
 
 class EndpointSerializer(serializers.ModelSerializer[NotificationEndpoint]):
@@ -60,94 +65,97 @@ class DeliverySerializer(serializers.ModelSerializer[NotificationDelivery]):
         read_only_fields = fields
 
 
-class EndpointView(TenantView):
+class EndpointView(TenantView, generics.GenericAPIView[NotificationEndpoint]):
     """A call about the tenant's endpoints; anybody else's is not found."""
 
-    def endpoints(self) -> QuerySet[NotificationEndpoint]:
+    serializer_class = EndpointSerializer
+    lookup_field = "id"
+
+    def get_queryset(self) -> QuerySet[NotificationEndpoint]:
         return NotificationEndpoint.objects.filter(tenant=self.tenant)
 
-    def endpoint(self, endpoint_id: object) -> NotificationEndpoint:
-        return get_object_or_404(self.endpoints(), pk=uuid_or_404(endpoint_id))
-
-
-def with_secret(endpoint: NotificationEndpoint, secret: str, *, status: int) -> Response:
-    data = {**EndpointSerializer(endpoint).data, "secret": secret}
-    return Response(data, status=status, headers={"Cache-Control": "no-store"})
+    def with_secret(self, endpoint: NotificationEndpoint, secret: str, *, status: int) -> Response:
+        data = {**self.get_serializer(endpoint).data, "secret": secret}
+        return Response(data, status=status, headers={"Cache-Control": "no-store"})
 
 
 class Endpoints(EndpointView, generics.ListAPIView[NotificationEndpoint]):
-    """`GET /api/v1/notification-endpoints`, and `POST` to add one: ten at most."""
+    """`GET /api/v1/notification-endpoints`: where you are notified, the latest first."""
 
-    serializer_class = EndpointSerializer
-
-    def get_queryset(self) -> QuerySet[NotificationEndpoint]:
-        return self.endpoints()
+    raises = (TooManyEndpoints,)
 
     @extend_schema(request=NewEndpointSerializer, responses={201: EndpointSecretSerializer})
     def post(self, request: Request) -> Response:
-        body = NewEndpointSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        endpoint, secret = endpoints.create_endpoint(self.tenant, body.validated_data["url"])
-        return with_secret(endpoint, secret, status=201)
+        """`POST /api/v1/notification-endpoints`: be notified at an address, from now on.
+
+        The answer is the only one that shows the secret. There may be ten endpoints.
+        """
+        url = self.asked(NewEndpointSerializer, request.data)["url"]
+        endpoint, secret = endpoints.create_endpoint(self.tenant, url)
+        return self.with_secret(endpoint, secret, status=201)
 
 
-class Endpoint(EndpointView):
-    """`GET` and `DELETE /api/v1/notification-endpoints/{id}`."""
-
-    @extend_schema(responses=EndpointSerializer)
-    def get(self, request: Request, endpoint_id: str) -> Response:
-        return Response(EndpointSerializer(self.endpoint(endpoint_id)).data)
+class Endpoint(EndpointView, generics.RetrieveDestroyAPIView[NotificationEndpoint]):
+    """`GET /api/v1/notification-endpoints/{id}`: one of them, and whether it works."""
 
     @extend_schema(responses={204: None})
-    def delete(self, request: Request, endpoint_id: str) -> Response:
-        self.endpoint(endpoint_id).delete()
-        return Response(status=204)
+    def delete(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """`DELETE /api/v1/notification-endpoints/{id}`: be notified there no more."""
+        return self.destroy(request, *args, **kwargs)
 
 
 class EndpointSecret(EndpointView):
-    """`POST /api/v1/notification-endpoints/{id}/rotate-secret`: a new one; the old signs on too."""
+    """`POST /api/v1/notification-endpoints/{id}/rotate-secret`: replace the secret.
+
+    For 24 hours the former one signs too. The answer is the only one that shows the new one.
+    """
 
     @extend_schema(request=None, responses=EndpointSecretSerializer)
-    def post(self, request: Request, endpoint_id: str) -> Response:
-        endpoint = self.endpoint(endpoint_id)
-        return with_secret(endpoint, endpoints.rotate_secret(endpoint), status=200)
+    def post(self, request: Request, id: str) -> Response:  # noqa: A002  (the URL's name for it)
+        endpoint = self.get_object()
+        return self.with_secret(endpoint, endpoints.rotate_secret(endpoint), status=200)
 
 
 class EndpointEnabling(EndpointView):
-    """`POST /api/v1/notification-endpoints/{id}/enable`: send to it again, what it missed first."""
+    """`POST /api/v1/notification-endpoints/{id}/enable`: send again, what was missed first."""
 
-    @extend_schema(request=None, responses=EndpointSerializer)
-    def post(self, request: Request, endpoint_id: str) -> Response:
-        endpoint = self.endpoint(endpoint_id)
-        endpoints.enable(self.endpoints().filter(pk=endpoint.pk))
+    @extend_schema(request=None)
+    def post(self, request: Request, id: str) -> Response:  # noqa: A002
+        endpoint = self.get_object()
+        endpoints.enable(self.get_queryset().filter(pk=endpoint.pk))
         endpoint.refresh_from_db()
-        return Response(EndpointSerializer(endpoint).data)
+        return Response(self.get_serializer(endpoint).data)
 
 
-class Deliveries(EndpointView, generics.ListAPIView[NotificationDelivery]):
-    """`GET /api/v1/notification-endpoints/{id}/deliveries[?status=]`, the latest first."""
+@extend_schema_view(get=extend_schema(parameters=[DeliveryFilters]))
+class Deliveries(TenantView, generics.ListAPIView[NotificationDelivery]):
+    """`GET /api/v1/notification-endpoints/{id}/deliveries`: what was sent, the latest first."""
 
     serializer_class = DeliverySerializer
+    raises = (NotFound,)
 
     def get_queryset(self) -> QuerySet[NotificationDelivery]:
-        endpoint = self.endpoint(self.kwargs["endpoint_id"])
-        deliveries = endpoint.deliveries.select_related("event").order_by("-created_at", "-event")
-        status = self.request.query_params.get("status")
-        if status is None:
-            return deliveries
-        if status not in Status:
-            raise ValidationError({"status": [f"Write one of {', '.join(Status.values)}."]})
-        return deliveries.filter(status=status)
+        asked = self.asked(DeliveryFilters)
+        endpoint = generics.get_object_or_404(
+            NotificationEndpoint, tenant=self.tenant, pk=self.kwargs["id"]
+        )
+        deliveries = endpoint.deliveries.filter(**asked).select_related("event")
+        return deliveries.order_by("-created_at", "-event")
 
 
-class Redelivery(TenantView):
+class Redelivery(TenantView, generics.GenericAPIView[NotificationDelivery]):
     """`POST /api/v1/notification-deliveries/{id}/redeliver`: send it once more, soon."""
 
+    serializer_class = DeliverySerializer
+    lookup_field = "id"
+
+    def get_queryset(self) -> QuerySet[NotificationDelivery]:
+        deliveries = NotificationDelivery.objects.filter(endpoint__tenant=self.tenant)
+        return deliveries.select_related("event")
+
     @extend_schema(request=None, responses={202: DeliverySerializer})
-    def post(self, request: Request, delivery_id: str) -> Response:
-        chosen = NotificationDelivery.objects.filter(
-            pk=uuid_or_404(delivery_id), endpoint__tenant=self.tenant
-        ).select_related("event")
-        if not endpoints.redeliver(chosen):
-            raise Http404
-        return Response(DeliverySerializer(chosen.get()).data, status=202)
+    def post(self, request: Request, id: str) -> Response:  # noqa: A002
+        delivery = self.get_object()
+        endpoints.redeliver(self.get_queryset().filter(pk=delivery.pk))
+        delivery.refresh_from_db()
+        return Response(self.get_serializer(delivery).data, status=202)

@@ -1,9 +1,8 @@
+from typing import Any
+
 from rest_framework import serializers
 
 from purchases.models import CreditEntry, CreditPackage, Entitlement, Purchase
-
-# Far above any balance, and far below what the column holds.
-MAX_SPEND = 1_000_000_000
 
 
 class EntitlementSerializer(serializers.ModelSerializer[Entitlement]):
@@ -59,10 +58,15 @@ class CreditEntrySerializer(serializers.ModelSerializer[CreditEntry]):
         read_only_fields = fields
 
 
-class SpendSerializer(serializers.Serializer[None]):
-    amount = serializers.IntegerField(min_value=1, max_value=MAX_SPEND)
-    member = serializers.CharField(max_length=64, required=False, allow_null=True, default=None)
-
-
 class RefreshTokenSerializer(serializers.Serializer[None]):
     refresh_token = serializers.CharField(max_length=200)
+
+
+class BalanceSerializer(serializers.Serializer[dict[str, int]]):
+    balance = serializers.IntegerField(help_text="In credits; below zero after a refund, perhaps.")
+
+
+class TokenSerializer(serializers.Serializer[dict[str, Any]]):
+    jwt = serializers.CharField(help_text="The member's token, for `Authorization: Bearer`.")
+    expires_at = serializers.DateTimeField(help_text="When the jwt does.")
+    refresh_token = serializers.CharField(help_text="Good for one refresh.")

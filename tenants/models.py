@@ -159,6 +159,10 @@ class ApiKey(models.Model):
 
 
 class MemberQuerySet(models.QuerySet["Member"]):
+    def with_email(self, email: str) -> "MemberQuerySet":
+        """Those with that e-mail in any case, as the unique constraint compares them."""
+        return self.alias(folded=Lower("email")).filter(folded=Lower(models.Value(email)))
+
     def find_or_add(self, tenant: Tenant, *, email: str, name: str) -> tuple["Member", bool]:
         """The tenant's member with that e-mail in any case, and whether this call added it.
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 from fulfillment.models import StripeEvent
 from tenants.keys import create_key
 from tenants.models import ApiKey
+from tenants.throttling import ClientThrottle
 from tests.server import post, running_server
 
 LIMITS = [
@@ -154,3 +155,48 @@ def test_all_processes_count_together_and_per_address_behind_a_proxy(fresh_count
         assert statuses("198.51.100.1", 15) == [404] * 30
         assert statuses("198.51.100.1", 1) == [429] * 2
         assert statuses("198.51.100.2", 1) == [404] * 2
+
+
+@pytest.fixture
+def server(client, tenant):
+    """Call the API as the tenant's server."""
+    key = create_key(tenant, ApiKey.Kind.SECRET)
+
+    def server(path="/api/v1/products", key=key):
+        return client.get(path, headers={"Authorization": f"Bearer {key}"})
+
+    return server
+
+
+def left(answer):
+    names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+    return [int(answer.headers[name]) for name in names]
+
+
+def test_a_server_is_told_how_many_calls_it_has_left(server):
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        first = server()
+        clock.shift(600)
+        second = server("/api/v1/purchases/no-such-id")
+
+    assert left(first) == [1000, 999, 3600]
+    assert second.status_code == 404
+    assert left(second) == [1000, 998, 3000]
+
+
+def test_a_server_that_has_none_left_is_told_as_well(server, monkeypatch):
+    monkeypatch.setitem(ClientThrottle.THROTTLE_RATES, "server", "2/hour")
+    with time_machine.travel(timezone.now(), tick=False):
+        server()
+        server()
+        answer = server()
+
+    assert answer.status_code == 429
+    assert left(answer) == [2, 0, 3600]
+
+
+def test_a_stranger_has_no_calls_that_could_be_left(server):
+    answer = server(key="sk_of_nobody")
+
+    assert answer.status_code == 401
+    assert "RateLimit-Limit" not in answer.headers

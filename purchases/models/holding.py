@@ -1,6 +1,7 @@
 """What a purchase leaves a member with, and our own log of it."""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -15,13 +16,24 @@ from tenants.models import Member, Tenant
 class EntitlementQuerySet(QuerySet["Entitlement"]):
     def active(self) -> "EntitlementQuerySet":
         """Those that give access now: started, not ended, not suspended, not revoked."""
-        instant = now()
-        return self.filter(
-            Q(ends_at=None) | Q(ends_at__gt=instant),
-            starts_at__lte=instant,
-            suspended_at=None,
-            revoked_at=None,
+        return self.filter(_gives_access(now()))
+
+    def with_activity(self) -> "EntitlementQuerySet":
+        """Each with `is_active`: whether it gives access now."""
+        return self.annotate(
+            is_active=models.ExpressionWrapper(
+                _gives_access(now()), output_field=models.BooleanField()
+            )
         )
+
+
+def _gives_access(instant: datetime) -> Q:
+    return Q(
+        Q(ends_at=None) | Q(ends_at__gt=instant),
+        starts_at__lte=instant,
+        suspended_at=None,
+        revoked_at=None,
+    )
 
 
 class Entitlement(models.Model):
