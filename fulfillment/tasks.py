@@ -27,7 +27,7 @@ CRON = {
     "sweep": "* * * * * */20",
     "reconcile": "* * * * * */20",
     "notify": "* * * * * */2",
-    "prune": "17 3 * * *",
+    "tidy": "17 3 * * *",
 }
 stopping = threading.Event()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
@@ -20,7 +21,7 @@ from fulfillment.models import Worker
 from fulfillment.pruning import prune
 from fulfillment.reconciling import reconcile_next
 from fulfillment.sweeping import sweep_next
-from purchases import notifications
+from purchases import endpoints, notifications
 
 logger = structlog.get_logger(__name__)
 
@@ -46,8 +47,11 @@ def notify() -> int:
     return notifications.collect() + notifications.deliver_due()
 
 
-def prune_all() -> None:
+def tidy() -> None:
+    """Remove what is old, and renew what a former SECRET_KEY encrypted."""
     logger.info("pruned", **prune())
+    if settings.SECRET_KEY_FALLBACKS:
+        logger.info("secrets_renewed", endpoints=endpoints.renew_encryption())
 
 
 # One worker somewhere does each of these.
@@ -56,7 +60,7 @@ SHARED = [
     Job("sweep", sweep_next, every=20),
     Job("reconcile", reconcile_next, every=20),
     Job("notify", notify, every=2),
-    Job("prune", prune_all, every=24 * 60 * 60),
+    Job("tidy", tidy, every=24 * 60 * 60),
 ]
 # And each worker these for itself: the spool is its host's.
 OWN = [Job("heartbeat", beat, every=10), Job("spool", partial(spool.drain, limit=100), every=2)]

@@ -5,6 +5,7 @@ Scheme of Standard Webhooks: a secret is `whsec_` and the base64 of 32 random by
 
 import base64
 import secrets
+import uuid
 from datetime import timedelta
 
 import structlog
@@ -72,6 +73,29 @@ def secrets_of(endpoint: NotificationEndpoint) -> list[str]:
     if endpoint.former_secret_encrypted and until and until > timezone.now():
         encrypted.append(endpoint.former_secret_encrypted)
     return [vault.decrypt(bytes(secret)).decode() for secret in encrypted]
+
+
+def renew_encryption() -> int:
+    """Encrypt each secret with the SECRET_KEY of now; returns of how many endpoints.
+
+    Once it is done, nothing here needs the former values in SECRET_KEY_FALLBACKS.
+    """
+    return sum(_renew(pk) for pk in NotificationEndpoint.objects.values_list("pk", flat=True))
+
+
+@transaction.atomic
+def _renew(endpoint_id: uuid.UUID) -> bool:
+    endpoint = NotificationEndpoint.objects.select_for_update().filter(pk=endpoint_id).first()
+    try:
+        for name in ("secret_encrypted", "former_secret_encrypted"):
+            if encrypted := getattr(endpoint, name, None):
+                setattr(endpoint, name, vault.renew(bytes(encrypted)))
+    except vault.Unreadable:
+        logger.warning("notification_secret_unreadable", endpoint=str(endpoint_id))
+        return False
+    if endpoint:
+        endpoint.save(update_fields=["secret_encrypted", "former_secret_encrypted"])
+    return endpoint is not None
 
 
 def disable(endpoints: QuerySet[NotificationEndpoint], reason: str) -> int:

@@ -25,6 +25,11 @@ def decrypt(encrypted: bytes) -> bytes:
         raise Unreadable from error
 
 
+def renew(encrypted: bytes) -> bytes:
+    """The same secret, encrypted with SECRET_KEY as it is now; or `Unreadable`."""
+    return encrypt(decrypt(encrypted))
+
+
 def _vault() -> MultiFernet:
     return MultiFernet(
         [Fernet(_fernet_key(key)) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]

@@ -704,3 +704,15 @@ def test_no_query_is_made_for_endpoints_without_news(tenant, endpoint, receiver)
         notifications.deliver_due()
 
     assert len(queries) == 2
+
+
+def test_a_secret_is_renewed_so_that_the_former_key_can_go(event, registered, receiver, settings):
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another-secret-key-that-protects-nothing-0123456789"
+    worker.tidy()
+    settings.SECRET_KEY_FALLBACKS = []
+
+    work()
+
+    (request,) = receiver.received
+    assert Webhook(registered["secret"]).verify(request.body, request.headers)
