@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from fulfillment import worker
 from purchases import endpoints, notifications
 from purchases.models import NotificationDelivery, NotificationEndpoint, PurchaseEvent
 from tenants.keys import create_key
