@@ -9,13 +9,14 @@ from purchases.models import PurchaseEvent
 from tenants.models import Tenant
 
 HORIZON = RawSQL("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", ())
+LOWEST = -(2**63)
 OWN = RawSQL("pg_current_xact_id_if_assigned()::text::bigint", ())
 
 
 def events_after(
     tenant: Tenant, *, transaction_id: int, event_id: int, limit: int, kind: str = ""
 ) -> list[PurchaseEvent]:
-    """The events that follow the given one (zeros: all of them), by transaction and id.
+    """The events that follow the given one, by transaction and id.
 
     Ids are no order to read by: they are given out before the commit, so that one may appear
     after a higher one was read, and be missed for good. Transactions are numbered too, and on
@@ -47,7 +48,7 @@ def settled_events(tenant: Tenant) -> QuerySet[PurchaseEvent]:
 def position_of(tenant: Tenant, cursor: int) -> tuple[int, int]:
     """The place of an event in the order, 0 being before all; or `InvalidCursor`."""
     if not cursor:
-        return 0, 0
+        return LOWEST, 0
     event = PurchaseEvent.objects.filter(tenant=tenant, id=cursor).first()
     if event is None:
         raise InvalidCursor

@@ -3,9 +3,11 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from io import StringIO
 
 import pytest
-from django.db import connection, transaction
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
 
 from purchases.models import PurchaseEvent
 from tenants.keys import create_key
@@ -191,3 +193,63 @@ def test_a_reader_misses_nothing_while_others_write(open_checkout, paid_event, s
     assert len(read) == len(everything)
     assert again == read
     assert meta["has_more"] is False
+
+
+# --- restored into another server
+
+
+@pytest.fixture
+def restored(transactional_db, tenant, happened):
+    """Events as they are after a dump was restored; returns their ids in the feed's order."""
+    ids = happened(3)
+    highest = 2**40
+    with connection.cursor() as cursor:
+        cursor.execute(UNPROTECTED[connection.vendor][0])
+        for number, event_id in enumerate([ids[1], ids[0], ids[2]]):
+            cursor.execute(
+                "UPDATE purchases_purchaseevent SET transaction_id = %s WHERE id = %s",
+                [highest + number, event_id],
+            )
+        cursor.execute(UNPROTECTED[connection.vendor][1])
+    return [ids[1], ids[0], ids[2]]
+
+
+UNPROTECTED = {
+    "sqlite": (
+        "DROP TRIGGER purchases_purchaseevent_no_update",
+        (
+            "CREATE TRIGGER purchases_purchaseevent_no_update BEFORE UPDATE ON "
+            "purchases_purchaseevent BEGIN SELECT RAISE(ABORT, 'this table is append-only'); END"
+        ),
+    ),
+    "postgresql": tuple(
+        f"ALTER TABLE purchases_purchaseevent {verb} TRIGGER purchases_purchaseevent_append_only"
+        for verb in ("DISABLE", "ENABLE")
+    ),
+}
+
+
+def ids_in(answer):
+    return [event["id"] for event in answer.json()["data"]]
+
+
+def test_restored_events_are_shown_before_new_ones_and_positions_hold(feed, restored, happened):
+    new = happened(1)
+
+    call_command("renumber_events", stdout=StringIO())
+    call_command("renumber_events", stdout=StringIO())
+
+    expected = {
+        "postgresql": [*restored, *new],
+        # One writer at a time: there is nothing to renumber, and nothing is held back.
+        "sqlite": [*new, *restored],
+    }[connection.vendor]
+    assert ids_in(feed()) == expected
+    assert ids_in(feed(after=expected[1])) == expected[2:]
+
+
+def test_renumbered_lines_are_still_protected(restored):
+    call_command("renumber_events", stdout=StringIO())
+
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+        PurchaseEvent.objects.update(type="purchase.failed")

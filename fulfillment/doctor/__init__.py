@@ -16,6 +16,7 @@ SETTINGS = (deployment.system_checks, deployment.address, deployment.monitoring,
 DATABASE = (
     storage.database_settings,
     storage.clock,
+    storage.feed,
     deployment.signing_keys,
     deployment.worker,
     deliveries.webhook_secrets,

@@ -9,6 +9,7 @@ from django.db import connection
 
 from fulfillment import figures, health, spool
 from fulfillment.doctor.findings import Finding, ok, problem, warning
+from purchases.restoring import events_of_another_cluster
 
 # The question, and the answers with which a committed row is kept whatever happens.
 DURABLE = {
@@ -42,6 +43,17 @@ def database_settings() -> Iterator[Finding]:
         yield ok("database", "A committed event survives a power cut.")
     if connection.vendor == "sqlite" and settings.STRIPE_LIVEMODE:
         yield warning("database", "SQLite with a live key.", "Set DATABASE_URL to a PostgreSQL.")
+
+
+def feed() -> Iterator[Finding]:
+    hidden = events_of_another_cluster().count()
+    if hidden:
+        yield problem(
+            "events feed",
+            f"{hidden} purchase events were restored from another PostgreSQL server; the feed "
+            "and the notifications hold them back.",
+            "Run `manage.py renumber_events`.",
+        )
 
 
 def clock() -> Iterator[Finding]:
