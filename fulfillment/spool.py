@@ -25,6 +25,8 @@ logger = structlog.get_logger(__name__)
 
 MAX_FILES = 20_000
 MAX_BYTES = 256 * 1024 * 1024
+# One event may wait for a lock that only it needs; so many, and it is the database that waits.
+PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,22 @@ def store(body: bytes) -> None:
 
 
 def measure() -> Depth:
-    files = _waiting()
+    found = [stat for path in _waiting() if (stat := _stat(path))]
+    oldest = min((stat.st_mtime for stat in found), default=None)
     return Depth(
-        files=len(files),
-        bytes=sum(path.stat().st_size for path in files),
-        oldest=min(map(_age, files), default=None),
+        files=len(found),
+        bytes=sum(stat.st_size for stat in found),
+        oldest=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
     )
 
 
 def drain(limit: int | None = None) -> int:
     """Hand what waits to the inbox, oldest first; returns how many the database took.
 
-    Stops at the first that it can't take now. Of several callers one drains and the others
-    return at once.
+    What it can't take now stays, and stops the others only if it is not alone. Of several callers
+    one drains and the others return at once.
     """
-    drained = 0
+    drained, waiting = 0, 0
     with _alone() as is_alone:
         for path in sorted(_waiting(), key=_age)[:limit] if is_alone else []:
             try:
@@ -88,7 +91,10 @@ def drain(limit: int | None = None) -> int:
                 continue
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("spool_waits", error=type(error).__name__)
-                break
+                waiting += 1
+                if waiting == PATIENCE:
+                    break
+                continue
             path.unlink()
             drained += 1
     return drained
@@ -102,6 +108,14 @@ def _folder() -> Path:
 
 def _waiting() -> list[Path]:
     return list(_folder().glob("*.evt"))
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None where somebody has drained it since it was listed."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _age(path: Path) -> datetime:
