@@ -17,10 +17,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from django.db import connection
 
-from bench.world import count_missing, deliver, find_damage, is_fulfilled, paid_session, sell
+from bench.world import (
+    count_missing,
+    deliver,
+    find_damage,
+    find_idle,
+    is_fulfilled,
+    paid_session,
+    sell,
+)
 from tests.server import Server, running_server
 
 POSTING_THREADS = 8
@@ -61,10 +70,10 @@ def crash(*, events: int, answers_per_kill: int, seed: int) -> Report:
             if strike.has_come:
                 kills += 1
                 # Now, not only at the end: a repeated delivery may mend what the crash broke.
-                damage.append(find_damage())
+                damage += [find_damage(), (set(), find_idle())]
                 server.start()
         next_fulfilled = is_fulfilled(server, paid_session(plan, events))
-    damage.append(find_damage())
+    damage += [find_damage(), (set(), find_idle())]
     doubled, partial = (set.union(*found) for found in zip(*damage, strict=True))
     return Report(
         events=events,
@@ -80,12 +89,19 @@ def crash(*, events: int, answers_per_kill: int, seed: int) -> Report:
 # --- posting and killing
 
 
+class Killable(Protocol):
+    """A process, with those that it started."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 class Strike:
     """One kill, due a random moment after a random number of answers."""
 
-    def __init__(self, server: Server, chance: random.Random, answers_per_kill: int) -> None:
+    def __init__(self, victim: Killable, chance: random.Random, answers_per_kill: int) -> None:
         self.has_come = False
-        self._server = server
+        self._victim = victim
         self._answers_left = chance.randint(1, 2 * answers_per_kill - 1)
         self._aim = chance.uniform(0, LONGEST_AIM)
         self._lock = threading.Lock()
@@ -96,7 +112,7 @@ class Strike:
             is_due = self._answers_left == 0
         if is_due:
             time.sleep(self._aim)
-            self._server.kill()
+            self._victim.kill()
             self.has_come = True
 
 

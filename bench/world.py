@@ -12,6 +12,7 @@ from django.utils import timezone
 from fulfillment.models import Checkout, StripeEvent
 from purchases import catalog
 from purchases.models import Offer, Plan, Product, Purchase
+from tenants.keys import sha256
 from tenants.models import Member, PaymentAccount, Tenant
 from tests.conftest import ACCOUNT_ID, TENANT_ID, changed, sign, stripe_event
 from tests.server import Server, post
@@ -47,7 +48,7 @@ def open_checkout(plan: Plan, session_id: str) -> Checkout:
         account_id=ACCOUNT_ID,
         livemode=False,
         stripe_session_id=session_id,
-        token_sha256=f"{session_id:>064}",
+        token_sha256=sha256(session_id),
         expires_at=timezone.now() + timedelta(hours=24),
     )
 
@@ -121,10 +122,14 @@ def find_damage() -> tuple[set[str], set[str]]:
             doubled.add(session_id)
         if not whole or any(map(int.__lt__, counts, whole)):
             partial.add(session_id)
-    idle = StripeEvent.objects.filter(~Q(status="done") | Q(type=COMPLETED, purchase=None))
-    partial.update(idle.values_list("object_id", flat=True))
     partial.update(Member.objects.filter(purchases=None).values_list("email", flat=True))
     return doubled, partial
+
+
+def find_idle() -> set[str]:
+    """What the events are about whose records led to nothing, or to nothing yet."""
+    idle = StripeEvent.objects.filter(~Q(status="done") | Q(type=COMPLETED, purchase=None))
+    return set(idle.values_list("object_id", flat=True))
 
 
 def is_fulfilled(server: Server, body: bytes) -> bool:
