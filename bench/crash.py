@@ -72,6 +72,8 @@ def crash(*, events: int, answers_per_kill: int, seed: int) -> Report:
                 # Now, not only at the end: a repeated delivery may mend what the crash broke.
                 damage += [find_damage(), (set(), find_idle())]
                 server.start()
+        # A server that starts takes in what the last one had to spool.
+        server.restart()
         next_fulfilled = is_fulfilled(server, paid_session(plan, events))
     damage += [find_damage(), (set(), find_idle())]
     doubled, partial = (set.union(*found) for found in zip(*damage, strict=True))

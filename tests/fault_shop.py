@@ -33,7 +33,7 @@ MODES = ["always_200", "store_or_503", "strict"]
 PROMISED_SECONDS = 5
 # On a machine with other work; usually it is a second or two.
 RECOVERY_TIMEOUT = 120
-NEW_SECRET = "whsec_test_that_replaces_the_other_0"
+NEW_SECRET = "whsec_test_second000000000000000000"
 
 
 class Shop:
