@@ -8,7 +8,6 @@ and are due again, so that the worker has as much to lose as the server.
 """
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -25,7 +24,15 @@ from django.db import connection
 from django.utils import timezone
 
 from bench.crash import Strike, fresh_database, post_until_down
-from bench.world import count_missing, find_damage, find_idle, paid_session, refund_of, sell
+from bench.world import (
+    count_missing,
+    find_damage,
+    find_idle,
+    paid_session,
+    refund_of,
+    sell,
+    store_as_failed,
+)
 from fulfillment import spool
 from fulfillment.models import StripeEvent
 from purchases.models import Plan
@@ -133,24 +140,6 @@ class Quiet:
         # What was retried while its worker was killed waits for its next turn otherwise.
         StripeEvent.objects.filter(status="failed").update(next_attempt_at=timezone.now())
         return not spool.measure().files and count_missing(self._acknowledged) == 0
-
-
-def store_as_failed(bodies: list[bytes]) -> None:
-    """Keep the events as records that failed once and are due."""
-    StripeEvent.objects.bulk_create(
-        StripeEvent(
-            id=event["id"],
-            object_id=event["data"]["object"]["id"],
-            type=event["type"],
-            payload=body,
-            status="failed",
-            attempts=1,
-            next_attempt_at=timezone.now(),
-            channel="webhook",
-        )
-        for body in bodies
-        for event in [json.loads(body)]
-    )
 
 
 @contextmanager

@@ -85,6 +85,24 @@ def deliver(server: Server, body: bytes) -> int:
     return post(f"{server.url}/api/webhooks/stripe", body, headers).status
 
 
+def store_as_failed(bodies: list[bytes]) -> None:
+    """Keep the events as records that failed once and are due."""
+    StripeEvent.objects.bulk_create(
+        StripeEvent(
+            id=event["id"],
+            object_id=event["data"]["object"]["id"],
+            type=event["type"],
+            payload=body,
+            status="failed",
+            attempts=1,
+            next_attempt_at=timezone.now(),
+            channel="webhook",
+        )
+        for body in bodies
+        for event in [json.loads(body)]
+    )
+
+
 # --- what is left
 
 

@@ -21,6 +21,7 @@ from bench.world import (
     paid_session,
     sell,
 )
+from fulfillment.models import StripeEvent
 from tests.conftest import ACCOUNT_ID, sign
 from tests.faults import clerk
 from tests.sandbox_server import KEY, running_sandbox
@@ -87,7 +88,8 @@ class Shop:
         return [path.name for path in self.spool.rglob("*.evt")]
 
     def is_quiet(self):
-        return not self.spooled() and count_missing(self.acknowledged) == 0
+        is_at_rest = not (self.spooled() or StripeEvent.objects.unsettled().exists())
+        return is_at_rest and count_missing(self.acknowledged) == 0
 
     def verify(self):
         """Nothing acknowledged is missing, doubled or partial, and the next is fulfilled."""

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from bench.world import refund_of
+from bench.world import refund_of, store_as_failed
 from fulfillment.models import StripeEvent
 from fulfillment.payments import lock_payment
 from tenants.models import Member
@@ -61,7 +61,7 @@ def test_a_worker_outlives_its_sessions_and_ends_when_told(shop, sold):
     with faults.sessions_ended_again_and_again(shop):
         wait_until(lambda: "scheduler_restarts" in shop.worker.log(), timeout=RECOVERY_TIMEOUT)
 
-    shop.acknowledged.append(failed(refund_of(sold)))
+    fail_once(shop, refund_of(sold))
     shop.verify()
     assert shop.worker.stop() == 0
     shop.worker.start()
@@ -70,11 +70,10 @@ def test_a_worker_outlives_its_sessions_and_ends_when_told(shop, sold):
 
 def test_a_forgotten_lock_holds_up_only_what_needs_it(shop, sold):
     with faults.member_rows_locked(shop):
-        shop.acknowledged.append(failed(refund_of(sold)))
+        fail_once(shop, refund_of(sold))
         wait_until(shop.clerk.is_waiting)
         (other,) = shop.sell(1)
-        shop.acknowledged.append(failed(other))
-        record = StripeEvent.objects.get(pk=json.loads(other)["id"])
+        record = fail_once(shop, other)
         wait_until(lambda: status_of(record) == "done", timeout=RECOVERY_TIMEOUT)
         shop.worker.stop()
         assert "stripe_event_postponed" in shop.worker.log()
@@ -85,11 +84,10 @@ def test_a_forgotten_lock_holds_up_only_what_needs_it(shop, sold):
 
 def test_a_paused_worker_is_overtaken_within_a_minute(shop, sold):
     with faults.member_rows_locked(shop):
-        shop.acknowledged.append(failed(refund_of(sold)))
+        record = fail_once(shop, refund_of(sold))
         wait_until(shop.clerk.is_waiting)
         os.kill(shop.worker.pid, signal.SIGSTOP)
         paused = time.monotonic()
-    record = StripeEvent.objects.get(status="failed")
 
     with running_worker(shop.env):
         wait_until(lambda: status_of(record) == "done", timeout=RECOVERY_TIMEOUT)
@@ -103,20 +101,11 @@ def test_a_paused_worker_is_overtaken_within_a_minute(shop, sold):
     shop.worker.wait_until_running()
 
 
-def failed(body):
-    """Store the event as one that failed and is due again; returns it."""
-    event = json.loads(body)
-    StripeEvent.objects.create(
-        id=event["id"],
-        object_id=event["data"]["object"]["id"],
-        type=event["type"],
-        payload=body,
-        status="failed",
-        attempts=1,
-        next_attempt_at=timezone.now(),
-        channel="webhook",
-    )
-    return body
+def fail_once(shop, body):
+    """Have the event as a record that failed and is due; returns the record."""
+    store_as_failed([body])
+    shop.acknowledged.append(body)
+    return StripeEvent.objects.get(pk=json.loads(body)["id"])
 
 
 def status_of(record):

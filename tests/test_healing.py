@@ -3,15 +3,17 @@
 import http.client
 import json
 import os
+import re
 import signal
 import time
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from bench.world import count_missing
+from bench.world import count_missing, refund_of, store_as_failed
 from fulfillment.models import Checkout, Reconciliation, StripeEvent
 from purchases.models import Purchase
 from tests import faults
@@ -86,6 +88,20 @@ def test_a_poison_event_holds_up_no_other_and_is_kept(shop):
 
 def attempts_at(record):
     return StripeEvent.objects.values_list("attempts", flat=True).get(pk=record.pk)
+
+
+def test_a_thousand_records_due_at_once_are_worked_off(shop):
+    (sold,) = shop.sell(1)
+    shop.deliver([sold])
+    refund = json.loads(refund_of(sold))
+    bodies = [json.dumps({**refund, "id": f"evt_due_{number}"}).encode() for number in range(1000)]
+
+    store_as_failed(bodies)
+    shop.acknowledged += bodies
+    shop.verify()
+
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{shop.worker.pid}/status").read_text())
+    assert int(peak) < 200 * 1024
 
 
 def test_what_is_under_way_is_answered_before_the_server_ends(shop):
