@@ -10,6 +10,7 @@ worker are killed every 20 seconds. In the end each purchase is compared with wh
 import argparse
 import http.client
 import json
+import logging
 import random
 import sys
 import threading
@@ -372,6 +373,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
     chosen = parser.parse_args()
+    logging.getLogger("stripe").setLevel(logging.WARNING)
     started = time.monotonic()
     with fresh_database():
         report = mixed(**vars(chosen))
