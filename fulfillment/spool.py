@@ -25,6 +25,8 @@ logger = structlog.get_logger(__name__)
 
 MAX_FILES = 20_000
 MAX_BYTES = 256 * 1024 * 1024
+# One event may wait for a lock that only it needs; so many, and it is the database that waits.
+PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,10 @@ def check_writable() -> None:
 def drain(limit: int | None = None) -> int:
     """Hand what waits to the inbox, oldest first; returns how many the database took.
 
-    Stops at the first that it can't take now. Of several callers one drains and the others
-    return at once.
+    What it can't take now stays, and stops the others only if it is not alone. Of several callers
+    one drains and the others return at once.
     """
-    drained = 0
+    drained, waiting = 0, 0
     with _alone() as is_alone:
         for path in sorted(_waiting(), key=_age)[:limit] if is_alone else []:
             try:
@@ -100,7 +102,10 @@ def drain(limit: int | None = None) -> int:
                 continue
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("spool_waits", error=type(error).__name__)
-                break
+                waiting += 1
+                if waiting == PATIENCE:
+                    break
+                continue
             path.unlink()
             drained += 1
     return drained

@@ -9,8 +9,8 @@ import threading
 from typing import Any
 
 import structlog
-from procrastinate.contrib.django import app
-from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate import PsycopgConnector
+from procrastinate.contrib.django import app, connector_params
 from procrastinate.jobs import Status
 
 from fulfillment import worker
@@ -22,6 +22,8 @@ BEAT, DEAD_AFTER = 5, 20
 # Time to finish what is under way after SIGTERM.
 GRACE = 25
 RECONNECT_AFTER = 1
+# How long to wait for a connection before the scheduler is started anew.
+PATIENCE = 5
 CRON = {
     "retry": "* * * * * */2",
     "sweep": "* * * * * */20",
@@ -66,8 +68,9 @@ def run() -> None:
 
 
 async def _run() -> None:
-    assert isinstance(app.connector, DjangoConnector)
-    with app.replace_connector(app.connector.get_worker_connector()):
+    # The pool's own patience, 30 s, would keep it from seeing that the database is back.
+    connector = PsycopgConnector(kwargs=connector_params(), timeout=PATIENCE)
+    with app.replace_connector(connector):
         async with app.open_async():
             working = asyncio.create_task(
                 app.run_worker_async(

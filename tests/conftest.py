@@ -19,6 +19,9 @@ from purchases.models import CreditPackage, Offer, Plan, Product
 from tenants.keys import create_key, sha256
 from tenants.models import ApiKey, PaymentAccount, Tenant
 
+if connection.vendor != "postgresql":
+    collect_ignore = ["test_faults_on_postgresql.py"]
+
 EVENTS = Path(__file__).parent / "stripe_events"
 TENANT_ID = "550e8400-e29b-41d4-a716-446655440000"
 ACCOUNT_ID = "acct_1QTenantAAA0001x"
@@ -215,3 +218,26 @@ def lock(transactional_db):
     yield rival
     rival.close()
     connection.close()
+
+
+@pytest.fixture(scope="module")
+def running_shop(request, django_db_setup, django_db_blocker):
+    """Server and worker for faults, in always_200 unless the test says which mode.
+
+    One for all tests of a module: it takes longer to start than most of the tests take.
+    """
+    from tests.fault_shop import running_shop
+
+    mode = getattr(request, "param", "always_200")
+    with django_db_blocker.unblock(), running_shop(mode) as shop:
+        yield shop
+
+
+@pytest.fixture
+def shop(running_shop, settings):
+    """The running shop; commands in the test's own process see the same Stripe and spool."""
+    from tests.sandbox_server import KEY
+
+    settings.STRIPE_API_BASE, settings.STRIPE_SECRET_KEY = running_shop.sandbox.url, KEY
+    settings.WEBHOOK_SPOOL_DIR = str(running_shop.spool)
+    return running_shop

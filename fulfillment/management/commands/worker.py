@@ -23,7 +23,7 @@ class Command(BaseCommand):
         stopping = tasks.stopping if tasks else threading.Event()
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: stopping.set())
-        end_orphaned_transactions()
+        limit_waiting()
         self.stdout.write(f"Worker {worker.NAME} is running. Ctrl-C ends it.")
         self.stdout.flush()
         threads = worker.start(worker.OWN if tasks else [*worker.SHARED, *worker.OWN], stopping)
@@ -34,12 +34,15 @@ class Command(BaseCommand):
         Worker.objects.filter(name=worker.NAME).delete()
 
 
-def end_orphaned_transactions() -> None:
-    """Let PostgreSQL free what a worker's host held when it vanished without a word.
+def limit_waiting() -> None:
+    """Let PostgreSQL end what would keep a worker, or all of them, waiting for ever.
 
-    A killed process closes its connection; a host that lost its network does not. No transaction
-    here waits for anything but the database, so an idle one has nobody behind it.
+    A lock that somebody forgot holds up the one record that needs it, not the job. And a host that
+    lost its network, unlike a killed process, closes no connection: no transaction here waits
+    for anything but the database, so an idle one has nobody behind it.
     """
     for database in connections.settings.values():
         if database["ENGINE"].endswith("postgresql"):
-            database["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=45s"
+            database["OPTIONS"]["options"] += (
+                " -c lock_timeout=5s -c idle_in_transaction_session_timeout=45s"
+            )
