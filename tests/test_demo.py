@@ -264,7 +264,13 @@ def test_a_port_in_use_is_named_with_what_to_do(folder, option):
 
 def test_a_live_key_starts_no_demo(folder):
     finished = run(
-        folder, "manage.py", "demo", STRIPE_SECRET_KEY=LIVE_KEY, STRIPE_API_BASE="", DEBUG="false"
+        folder,
+        "manage.py",
+        "demo",
+        STRIPE_SECRET_KEY=LIVE_KEY,
+        STRIPE_API_BASE="",
+        NOTIFICATIONS_ALLOW_PRIVATE="false",
+        DEBUG="false",
     )
 
     assert finished.returncode == 1

@@ -1,6 +1,7 @@
 """Every event that Stripe really sends, and what each of them leaves behind."""
 
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,10 +16,10 @@ REFUND = ("done", "refund_recorded", *NOTHING)
 DISPUTE = ("done", "dispute_recorded", *NOTHING)
 # File -> status and outcome of the record, status of the purchase, number of entitlements.
 OUTCOMES = {
-    "account.application.authorized": UNHANDLED,
-    "account.application.deauthorized": UNHANDLED,
-    "account.updated": UNHANDLED,
-    "account.updated.enabled": UNHANDLED,
+    "account.application.authorized": ("done", "account_authorized", *NOTHING),
+    "account.application.deauthorized": ("done", "account_disconnected", *NOTHING),
+    "account.updated": ("done", "account_updated", *NOTHING),
+    "account.updated.enabled": ("done", "account_updated", *NOTHING),
     "capability.updated": UNHANDLED,
     "charge.dispute.closed.lost": DISPUTE,
     "charge.dispute.closed.won": DISPUTE,
@@ -108,7 +109,10 @@ def test_every_event_stands_in_the_table():
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_each_event_has_its_outcome(name, deliver, leaves, open_checkout):
+def test_each_event_has_its_outcome(name, deliver, leaves, account, open_checkout):
+    # Before any of the events happened.
+    account.connected_at = datetime(2024, 1, 1, tzinfo=UTC)
+    account.save()
     event = stripe_event(name)
     open_checkout(event["data"]["object"]["id"])
 
