@@ -36,7 +36,7 @@ $(BIN)/python:
 $(STAMP): requirements.txt requirements-dev.txt | $(BIN)/python
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(VENV) has a Python older than 3.11; run: make clean setup" >&2; exit 1; }
-	$(GET_UV) && $(UV) pip sync --quiet --python $(BIN)/python requirements-dev.txt || \
+	$(GET_UV) && $(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements-dev.txt || \
 	  $(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@
 

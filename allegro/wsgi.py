@@ -52,7 +52,7 @@ def limit_waiting() -> None:
             database["OPTIONS"]["options"] += " -c lock_timeout=1200 -c statement_timeout=2500"
         else:
             # In seconds. SQLite waits once, at the transaction's start.
-            database["OPTIONS"]["timeout"] = 4
+            database["OPTIONS"]["timeout"] = 3
 
 
 def drain_spool() -> None:

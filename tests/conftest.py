@@ -221,7 +221,7 @@ def lock(transactional_db):
 
 
 @pytest.fixture(scope="module")
-def running_shop(request, django_db_setup, django_db_blocker):
+def running_deployment(request, django_db_setup, django_db_blocker):
     """Server and worker for faults, in always_200 unless the test says which mode.
 
     One for all tests of a module: it takes longer to start than most of the tests take.
@@ -229,15 +229,15 @@ def running_shop(request, django_db_setup, django_db_blocker):
     from tests.fault_shop import running_shop
 
     mode = getattr(request, "param", "always_200")
-    with django_db_blocker.unblock(), running_shop(mode) as shop:
-        yield shop
+    with django_db_blocker.unblock(), running_shop(mode) as deployment:
+        yield deployment
 
 
 @pytest.fixture
-def shop(running_shop, settings):
-    """The running shop; commands in the test's own process see the same Stripe and spool."""
+def deployment(running_deployment, settings):
+    """Server and worker as they run; a command in the test sees the same Stripe and spool."""
     from tests.sandbox_server import KEY
 
-    settings.STRIPE_API_BASE, settings.STRIPE_SECRET_KEY = running_shop.sandbox.url, KEY
-    settings.WEBHOOK_SPOOL_DIR = str(running_shop.spool)
-    return running_shop
+    settings.STRIPE_API_BASE, settings.STRIPE_SECRET_KEY = running_deployment.sandbox.url, KEY
+    settings.WEBHOOK_SPOOL_DIR = str(running_deployment.spool)
+    return running_deployment

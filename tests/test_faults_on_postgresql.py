@@ -24,87 +24,89 @@ pytestmark = pytest.mark.usefixtures("transactional_db")
 
 
 @pytest.fixture
-def transactional_db(shop):
+def transactional_db(deployment):
     """In place of pytest-django's, which would empty the database under the running worker."""
 
 
 @pytest.fixture
-def sold(shop):
+def sold(deployment):
     """A purchase, of which the refund is still to come."""
-    (body,) = shop.sell(1)
-    shop.deliver([body])
+    (body,) = deployment.sell(1)
+    deployment.deliver([body])
     return body
 
 
-def test_the_loser_of_a_deadlock_is_tried_again(shop, sold):
+def test_the_loser_of_a_deadlock_is_tried_again(deployment, sold):
     payment = json.loads(sold)["data"]["object"]["payment_intent"]
     # Whose timeout is shorter finds the deadlock, and loses.
-    shop.clerk.alter("SET deadlock_timeout = '100ms'")
+    deployment.clerk.alter("SET deadlock_timeout = '100ms'")
     with ThreadPoolExecutor(1) as thread:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL deadlock_timeout = '1min'")
             list(Member.objects.select_for_update())
-            delivery = thread.submit(shop.deliver, [refund_of(sold)])
-            wait_until(shop.clerk.is_waiting)
+            delivery = thread.submit(deployment.deliver, [refund_of(sold)])
+            wait_until(deployment.clerk.is_waiting)
             lock_payment(ACCOUNT_ID, payment)
         (answer,) = delivery.result()
-    shop.clerk.alter("RESET deadlock_timeout")
+    deployment.clerk.alter("RESET deadlock_timeout")
 
     assert answer.status == 200
     record = StripeEvent.objects.get(pk=f"evt_refund_{payment}")
     assert (record.status, record.channel) == ("done", "webhook")
-    assert "deadlock detected" not in shop.server.log()
-    shop.verify()
+    assert "deadlock detected" not in deployment.server.log()
+    deployment.verify()
 
 
-def test_a_worker_outlives_its_sessions_and_ends_when_told(shop, sold):
-    with faults.sessions_ended_again_and_again(shop):
-        wait_until(lambda: "scheduler_restarts" in shop.worker.log(), timeout=RECOVERY_TIMEOUT)
+def test_a_worker_outlives_its_sessions_and_ends_when_told(deployment, sold):
+    with faults.sessions_ended_again_and_again(deployment):
+        wait_until(
+            lambda: "scheduler_restarts" in deployment.worker.log(), timeout=RECOVERY_TIMEOUT
+        )
 
-    fail_once(shop, refund_of(sold))
-    shop.verify()
-    assert shop.worker.stop() == 0
-    shop.worker.start()
-    shop.worker.wait_until_running()
+    fail_once(deployment, refund_of(sold))
+    deployment.verify()
+    assert deployment.worker.stop() == 0
+    deployment.worker.start()
+    deployment.worker.wait_until_running()
 
 
-def test_a_forgotten_lock_holds_up_only_what_needs_it(shop, sold):
-    with faults.member_rows_locked(shop):
-        fail_once(shop, refund_of(sold))
-        wait_until(shop.clerk.is_waiting)
-        (other,) = shop.sell(1)
-        record = fail_once(shop, other)
+def test_a_forgotten_lock_holds_up_only_what_needs_it(deployment, sold):
+    with faults.member_rows_locked(deployment):
+        fail_once(deployment, refund_of(sold))
+        wait_until(deployment.clerk.is_waiting)
+        (other,) = deployment.sell(1)
+        record = fail_once(deployment, other)
         wait_until(lambda: status_of(record) == "done", timeout=RECOVERY_TIMEOUT)
-        shop.worker.stop()
-        assert "stripe_event_postponed" in shop.worker.log()
-    shop.worker.start()
+        deployment.worker.stop()
+        assert "stripe_event_postponed" in deployment.worker.log()
+    deployment.worker.start()
     StripeEvent.objects.filter(status="failed").update(next_attempt_at=timezone.now())
-    shop.verify()
+    deployment.verify()
 
 
-def test_a_paused_worker_is_overtaken_within_a_minute(shop, sold):
-    with faults.member_rows_locked(shop):
-        record = fail_once(shop, refund_of(sold))
-        wait_until(shop.clerk.is_waiting)
-        os.kill(shop.worker.pid, signal.SIGSTOP)
+def test_a_paused_worker_is_overtaken_within_a_minute(deployment, sold):
+    with faults.member_rows_locked(deployment):
+        record = fail_once(deployment, refund_of(sold))
+        wait_until(deployment.clerk.is_waiting)
+        os.kill(deployment.worker.pid, signal.SIGSTOP)
         paused = time.monotonic()
 
-    with running_worker(shop.env):
+    with running_worker(deployment.env):
         wait_until(lambda: status_of(record) == "done", timeout=RECOVERY_TIMEOUT)
     overtaken = time.monotonic()
-    os.kill(shop.worker.pid, signal.SIGCONT)
+    os.kill(deployment.worker.pid, signal.SIGCONT)
 
     assert overtaken - paused < 60
-    shop.verify()
-    assert shop.worker.stop() == 0
-    shop.worker.start()
-    shop.worker.wait_until_running()
+    deployment.verify()
+    assert deployment.worker.stop() == 0
+    deployment.worker.start()
+    deployment.worker.wait_until_running()
 
 
-def fail_once(shop, body):
+def fail_once(deployment, body):
     """Have the event as a record that failed and is due; returns the record."""
     store_as_failed([body])
-    shop.acknowledged.append(body)
+    deployment.acknowledged.append(body)
     return StripeEvent.objects.get(pk=json.loads(body)["id"])
 
 

@@ -26,17 +26,17 @@ pytestmark = pytest.mark.usefixtures("transactional_db")
 
 
 @pytest.fixture
-def transactional_db(shop):
+def transactional_db(deployment):
     """In place of pytest-django's, which would empty the database under the running worker."""
 
 
-def test_one_reconciliation_finds_what_was_never_delivered(shop):
-    bodies = shop.sell_at_stripe(120)
-    shop.deliver(bodies[100:])
+def test_one_reconciliation_finds_what_was_never_delivered(deployment):
+    bodies = deployment.sell_at_stripe(120)
+    deployment.deliver(bodies[100:])
 
     first, second = StringIO(), StringIO()
     call_command("reconcile", stdout=first)
-    shop.verify()
+    deployment.verify()
     call_command("reconcile", stdout=second)
 
     assert count_missing(bodies) == 0
@@ -45,80 +45,84 @@ def test_one_reconciliation_finds_what_was_never_delivered(shop):
 
 
 @pytest.mark.parametrize("minutes", [-10, 10])
-def test_a_clock_that_is_off_costs_no_event(shop, minutes):
-    bodies = shop.sell_at_stripe(2)
+def test_a_clock_that_is_off_costs_no_event(deployment, minutes):
+    bodies = deployment.sell_at_stripe(2)
 
-    shop.deliver(bodies, timestamp=int(time.time()) + 60 * minutes)
+    deployment.deliver(bodies, timestamp=int(time.time()) + 60 * minutes)
 
     assert count_missing(bodies) == 2
     call_command("reconcile", stdout=StringIO())
-    shop.verify()
+    deployment.verify()
 
 
-def test_while_a_secret_is_replaced_both_are_good(shop):
-    old, new, both = shop.sell(3)
+def test_while_a_secret_is_replaced_both_are_good(deployment):
+    old, new, both = deployment.sell(3)
 
-    shop.deliver([old])
-    shop.deliver([new], secret=NEW_SECRET)
-    shop.deliver([both], signature=f"{sign(both)},{sign(both, secret=NEW_SECRET).split(',')[1]}")
+    deployment.deliver([old])
+    deployment.deliver([new], secret=NEW_SECRET)
+    deployment.deliver(
+        [both], signature=f"{sign(both)},{sign(both, secret=NEW_SECRET).split(',')[1]}"
+    )
 
     assert count_missing([old, new, both]) == 0
-    shop.verify()
+    deployment.verify()
 
 
-def test_a_poison_event_holds_up_no_other_and_is_kept(shop):
-    refused, failing, *good = shop.sell(6)
+def test_a_poison_event_holds_up_no_other_and_is_kept(deployment):
+    refused, failing, *good = deployment.sell(6)
     event_id, session_id = json.loads(refused)["id"], json.loads(failing)["data"]["object"]["id"]
     with (
         faults.refusing("fulfillment_stripeevent", "id", event_id),
         faults.refusing("purchases_purchase", "checkout_session_id", session_id),
     ):
-        shop.deliver([refused, failing, *good])
+        deployment.deliver([refused, failing, *good])
         record = StripeEvent.objects.get(pk=json.loads(failing)["id"])
         assert (record.status, record.outcome) == ("failed", "IntegrityError")
-        wait_until(lambda: list(shop.spool.glob("bad/*.evt")), timeout=RECOVERY_TIMEOUT)
+        wait_until(lambda: list(deployment.spool.glob("bad/*.evt")), timeout=RECOVERY_TIMEOUT)
         wait_until(lambda: attempts_at(record) >= 2, timeout=RECOVERY_TIMEOUT)
         assert count_missing(good) == 0
 
-    for file in shop.spool.glob("bad/*.evt"):
-        file.rename(shop.spool / file.name)
+    for file in deployment.spool.glob("bad/*.evt"):
+        file.rename(deployment.spool / file.name)
     StripeEvent.objects.filter(pk=record.pk).update(next_attempt_at=timezone.now())
-    shop.verify()
+    deployment.verify()
 
 
 def attempts_at(record):
     return StripeEvent.objects.values_list("attempts", flat=True).get(pk=record.pk)
 
 
-def test_a_thousand_records_due_at_once_are_worked_off(shop):
-    (sold,) = shop.sell(1)
-    shop.deliver([sold])
+def test_a_thousand_records_due_at_once_are_worked_off(deployment):
+    (sold,) = deployment.sell(1)
+    deployment.deliver([sold])
     refund = json.loads(refund_of(sold))
     bodies = [json.dumps({**refund, "id": f"evt_due_{number}"}).encode() for number in range(1000)]
 
     store_as_failed(bodies)
-    shop.acknowledged += bodies
-    shop.verify()
+    deployment.acknowledged += bodies
+    deployment.verify()
 
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{shop.worker.pid}/status").read_text())
+    (peak,) = re.findall(
+        r"VmHWM:\s+(\d+) kB", Path(f"/proc/{deployment.worker.pid}/status").read_text()
+    )
     assert int(peak) < 200 * 1024
 
 
-def test_what_is_under_way_is_answered_before_the_server_ends(shop):
-    bodies = shop.sell(4)
-    with faults.inbox_locked(shop):
-        clients = [posted(shop.server, body) for body in bodies]
+def test_what_is_under_way_is_answered_before_the_server_ends(deployment):
+    bodies = deployment.sell(4)
+    with faults.inbox_locked(deployment):
+        clients = [posted(deployment.server, body) for body in bodies]
         # Connections are taken in turn: once this is answered, those before it are under way.
-        request("GET", f"{shop.server.url}/.well-known/openid-configuration")
-        os.kill(shop.server.pid, signal.SIGTERM)
+        request("GET", f"{deployment.server.url}/.well-known/openid-configuration")
+        os.kill(deployment.server.pid, signal.SIGTERM)
         statuses = [client.getresponse().status for client in clients]
     for client in clients:
         client.close()
-    shop.server.restart()
+    deployment.server.restart()
 
     assert statuses == [200] * 4
-    shop.acknowledged += bodies
-    shop.verify()
+    deployment.acknowledged += bodies
+    deployment.verify()
 
 
 def posted(server, body):
@@ -128,41 +132,41 @@ def posted(server, body):
 
 
 @pytest.mark.parametrize("kind", ["429", "500", "garbage", "slow"])
-def test_while_stripe_fails_its_deliveries_are_fulfilled(shop, kind):
-    bodies = shop.sell_at_stripe(1)
-    shop.sandbox.fault(kind, seconds=20)
+def test_while_stripe_fails_its_deliveries_are_fulfilled(deployment, kind):
+    bodies = deployment.sell_at_stripe(1)
+    deployment.sandbox.fault(kind, seconds=20)
 
     with pytest.raises(CommandError, match="could not be asked"):
         call_command("reconcile", stdout=StringIO(), stderr=StringIO())
-    shop.verify()
+    deployment.verify()
 
     assert count_missing(bodies) == 1
-    shop.sandbox.fault("none")
+    deployment.sandbox.fault("none")
     call_command("reconcile", stdout=StringIO())
     assert count_missing(bodies) == 0
 
 
-def test_a_worker_says_that_stripe_fails_and_goes_on_once_it_does_not(shop):
-    (body,) = shop.sell_at_stripe(1)
-    shop.sandbox.fault("500")
-    ask_again(shop)
+def test_a_worker_says_that_stripe_fails_and_goes_on_once_it_does_not(deployment):
+    (body,) = deployment.sell_at_stripe(1)
+    deployment.sandbox.fault("500")
+    ask_again(deployment)
     wait_until(Reconciliation.objects.exclude(error="").exists, timeout=RECOVERY_TIMEOUT)
     assert count_missing([body]) == 1
 
-    shop.sandbox.fault("none")
-    ask_again(shop)
+    deployment.sandbox.fault("none")
+    ask_again(deployment)
 
     wait_until(lambda: status_of(body) == "paid", timeout=RECOVERY_TIMEOUT)
     wait_until(lambda: not Reconciliation.objects.exclude(error="").exists())
     assert Purchase.objects.latest("fulfilled_at").fulfilled_by == "sweep"
 
 
-def ask_again(shop):
+def ask_again(deployment):
     """Let the worker sweep and reconcile now; both are due when it starts."""
-    shop.worker.kill()
+    deployment.worker.kill()
     Reconciliation.objects.update(due_at=timezone.now(), leased_until=None)
     Checkout.objects.filter(purchase=None).update(sweep_at=timezone.now())
-    shop.worker.start()
+    deployment.worker.start()
 
 
 def status_of(body):

@@ -138,6 +138,7 @@ class TransactionId(models.Expression):
     """
 
     output_field = models.BigIntegerField()
+    allowed_default = True
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         return "0", []
