@@ -291,3 +291,7 @@ def test_commands_refuse_to_run_without_a_secret():
 
     assert finished.returncode == 1
     assert "fulfillment.E001" in finished.stderr
+
+
+def test_the_checks_that_a_migration_runs_pass(db):
+    assert [check for check in run_checks(databases=["default"]) if check.is_serious()] == []
