@@ -13,6 +13,10 @@ PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.
 	&& echo $$python && break; done)
 TEST_SETTINGS := DJANGO_SETTINGS_MODULE=tests.settings
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# What does not depend on the database is tested on SQLite alone.
+ONCE := browser connect_pages demo docs key_pages openapi outbound return_page return_urls sandbox \
+	schedule tooling
 # Stripe's CLI, as npm unpacks it.
 CLI_VERSION := 1.52.0
 CLI := $(VENV)/stripe-cli-$(CLI_VERSION)
@@ -44,8 +48,8 @@ browser: setup
 	@.ci/browser
 
 test: browser ## Run the tests on SQLite, then on PostgreSQL; ARGS="-k refund" narrows them
-	DATABASE_URL= $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
-	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/test_demo.py $(ARGS)
+	DATABASE_URL= $(PYTEST) $(ARGS)
+	$(BIN)/python -m tests.postgres $(PYTEST) $(ONCE:%=--ignore tests/test_%.py) $(ARGS)
 
 test-cli: setup $(CLI) $(JOSE) ## Run Stripe's CLI and a JavaScript JWT library (from npm) against the product
 	STRIPE_CLI=$$(echo $(CLI)/node_modules/@stripe/cli-*/bin/stripe) JOSE=$(abspath $(JOSE)) \
