@@ -14,6 +14,7 @@ from fulfillment.models import Reconciliation, RejectedDelivery, StripeEvent, Wo
 from purchases.models import NotificationDelivery, NotificationEndpoint, PurchaseEvent
 
 ROOT = Path(__file__).parent.parent
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
 RULES = [
     rule
     for group in yaml.safe_load((ROOT / "docs" / "alerts.yml").read_text())["groups"]
@@ -207,6 +208,7 @@ def test_an_alert_says_what_is_the_matter_and_where_to_read_on(rule):
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"].endswith(".")
     assert rule["annotations"]["runbook"] == f"docs/operating.md#{rule['alert'].lower()}"
+    assert f"\n### {rule['alert']}\n" in OPERATING
 
 
 def test_each_alert_has_a_name_of_its_own():
