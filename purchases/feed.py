@@ -8,7 +8,20 @@ from purchases.errors import InvalidCursor
 from purchases.models import PurchaseEvent
 from tenants.models import Tenant
 
-HORIZON = RawSQL("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", ())
+# The first transaction that this statement's snapshot sees under way, or that is yet to come.
+# Those of other databases in the cluster are left out as far as our role can see that they are.
+HORIZON = RawSQL(
+    """
+    SELECT COALESCE(min(number), pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+    FROM (SELECT xid::text::bigint AS number FROM pg_snapshot_xip(pg_current_snapshot()) AS xid)
+    AS under_way
+    WHERE NOT EXISTS (
+        SELECT 1 FROM pg_stat_activity
+        WHERE datname <> current_database() AND backend_xid::text::bigint = mod(number, 4294967296)
+    )
+    """,
+    (),
+)
 LOWEST = -(2**63)
 OWN = RawSQL("pg_current_xact_id_if_assigned()::text::bigint", ())
 
@@ -20,8 +33,8 @@ def events_after(
 
     Ids are no order to read by: they are given out before the commit, so that one may appear
     after a higher one was read, and be missed for good. Transactions are numbered too, and on
-    PostgreSQL the snapshot of this statement knows the lowest number still under way. All below
-    it are over and every later one gets a higher number, so among events of transactions below
+    PostgreSQL the snapshot of this statement knows those still under way. All below the first
+    are over and every later one gets a higher number, so among events of transactions below
     this horizon none can appear any more. Those above it are for the next call.
     """
     events = settled_events(tenant).filter(

@@ -3,8 +3,10 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from io import StringIO
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
@@ -13,7 +15,7 @@ from purchases.models import PurchaseEvent
 from tenants.keys import create_key
 from tenants.models import ApiKey, Member
 from tests.conftest import sign
-from tests.server import post, request, running_server
+from tests.server import database_url, post, request, running_server
 from tests.test_concurrency import numbered
 
 WRITERS, SALES = 8, 12
@@ -193,6 +195,25 @@ def test_a_reader_misses_nothing_while_others_write(open_checkout, paid_event, s
     assert len(read) == len(everything)
     assert again == read
     assert meta["has_more"] is False
+
+
+@contextmanager
+def long_transaction_of_another_database():
+    """On PostgreSQL, whose transactions are numbered for all databases of a server together."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    url = database_url({**connection.settings_dict, "NAME": "postgres"})
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_current_xact_id()")
+        yield
+
+
+def test_what_goes_on_in_another_database_holds_nothing_back(transactional_db, feed, happened):
+    with long_transaction_of_another_database():
+        new = happened(2)
+
+        assert ids_in(feed()) == new
 
 
 # --- restored into another server
