@@ -20,11 +20,14 @@ class RetryParams(TypedDict):
 
 
 async def list_events(call: Call) -> Json:
-    """Filtered by `type`, which may end in `*`, by `types`, and by `delivery_success`."""
+    """Filtered by `type`, which may end in `*`, by `types`, and by `delivery_success`.
+
+    Without `account`, which only deliveries have: who asks for an account knows which.
+    """
     wanted = call.params.get("types") or [call.params.get("type", "*")]
     delivered = call.params.get("delivery_success")
     found = [
-        event
+        {field: value for field, value in event.items() if field != "account"}
         for event in newest_first(call.account, "event")
         if any(fnmatchcase(event["type"], kind) for kind in wanted)
         and delivered in (None, event["pending_webhooks"] == 0)
