@@ -134,7 +134,7 @@ def posted(server, body):
 @pytest.mark.parametrize("kind", ["429", "500", "garbage", "slow"])
 def test_while_stripe_fails_its_deliveries_are_fulfilled(deployment, kind):
     bodies = deployment.sell_at_stripe(1)
-    deployment.sandbox.fault(kind, seconds=20)
+    deployment.sandbox.fault(kind, seconds=7)
 
     with pytest.raises(CommandError, match="could not be asked"):
         call_command("reconcile", stdout=StringIO(), stderr=StringIO())

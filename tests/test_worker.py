@@ -79,7 +79,7 @@ def test_it_is_seen_while_it_lives_and_says_goodbye(environ, db):
 def test_what_a_killed_worker_was_at_is_taken_over(environ, failed):
     with running_worker(environ) as first:
         wait_until(is_seen)
-        failed(200)
+        failed(100)
         wait_until(lambda: StripeEvent.objects.filter(status="done").exists())
         first.kill()
         with running_worker(environ):
@@ -89,7 +89,7 @@ def test_what_a_killed_worker_was_at_is_taken_over(environ, failed):
 
 
 def test_two_workers_share_the_work(environ, failed):
-    failed(300)
+    failed(120)
 
     with running_worker(environ), running_worker(environ):
         wait_until(all_done, timeout=60)
