@@ -14,13 +14,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from django.db import connection
-
+from bench import command_line
 from bench.world import (
     count_missing,
     deliver,
@@ -152,29 +150,11 @@ def taken_from(pending: SimpleQueue[bytes]) -> Iterator[bytes]:
 # --- from the command line
 
 
-@contextmanager
-def fresh_database() -> Iterator[None]:
-    name = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
-    try:
-        yield
-    finally:
-        connection.creation.destroy_test_db(name, verbosity=0)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count what random SIGKILLs of the server lose.")
     parser.add_argument("--events", type=int, default=2000)
     parser.add_argument("--answers-per-kill", type=int, default=80, help="on average")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
-    chosen = parser.parse_args()
-    started = time.monotonic()
-    with fresh_database():
-        report = crash(**vars(chosen))
-    counts = ", ".join(f"{name} {value}" for name, value in asdict(report).items())
-    took = f"{time.monotonic() - started:.0f} s on {connection.vendor}, seed {chosen.seed}"
-    sys.stdout.write(f"{counts} ({took})\n")
-    return 0 if report.is_good() else 1
+    return command_line.run(crash, parser)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,18 @@ import argparse
 import os
 import random
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
-from bench.crash import Strike, fresh_database, post_until_down
+from bench import command_line
+from bench.crash import Strike, post_until_down
 from bench.world import (
     count_missing,
     find_damage,
@@ -156,15 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Count what SIGKILLs of server and worker lose.")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--deliveries", type=int, default=60, help="of each round")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
-    chosen = parser.parse_args()
-    started = time.monotonic()
-    with fresh_database():
-        report = kills(**vars(chosen))
-    counts = ", ".join(f"{name} {value}" for name, value in asdict(report).items())
-    took = f"{time.monotonic() - started:.0f} s on {connection.vendor}, seed {chosen.seed}"
-    sys.stdout.write(f"{counts} ({took})\n")
-    return 0 if report.is_good() else 1
+    return command_line.run(kills, parser)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connections
 from django.utils import timezone
 
-from bench.crash import fresh_database
+from bench import command_line
 from bench.world import PRICE, open_checkout, sell
 from fulfillment.handlers import HANDLERS
 from fulfillment.models import Checkout, Reconciliation, StripeEvent
@@ -371,16 +371,8 @@ def events_at_stripe(sandbox: SandboxServer) -> list[dict[str, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare purchases with stories, after kills.")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
-    chosen = parser.parse_args()
     logging.getLogger("stripe").setLevel(logging.WARNING)
-    started = time.monotonic()
-    with fresh_database():
-        report = mixed(**vars(chosen))
-    counts = ", ".join(f"{name} {value}" for name, value in asdict(report).items())
-    took = f"{time.monotonic() - started:.0f} s on {connection.vendor}, seed {chosen.seed}"
-    sys.stdout.write(f"{counts} ({took})\n")
-    return 0 if report.is_good() else 1
+    return command_line.run(mixed, parser)
 
 
 if __name__ == "__main__":
