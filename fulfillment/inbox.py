@@ -141,13 +141,12 @@ def _work_on(record_id: str) -> bool:
         return _with_retries(claim_and_process)
     except IntegrityError as error:
         _count_attempt(record_id, error)
+        return True
     except OperationalError as error:
         # Perhaps the database's fault, perhaps only this record's: let it not stop the others.
         logger.warning("stripe_event_postponed", event_id=record_id, error=type(error).__name__)
-        StripeEvent.objects.filter(pk=record_id, status=Status.FAILED).update(
-            next_attempt_at=timezone.now() + POSTPONED_BY
-        )
-    return True
+        failed = StripeEvent.objects.filter(pk=record_id, status=Status.FAILED)
+        return bool(failed.update(next_attempt_at=timezone.now() + POSTPONED_BY))
 
 
 def _process_stored(record: StripeEvent) -> None:

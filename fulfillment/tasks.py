@@ -25,7 +25,6 @@ RECONNECT_AFTER = 1
 # How long to wait for a connection before the scheduler is started anew.
 PATIENCE = 5
 CRON = {
-    "retry": "* * * * * */2",
     "sweep": "* * * * * */20",
     "reconcile": "* * * * * */20",
     "notify": "* * * * * */2",
@@ -38,9 +37,8 @@ def _register(job: worker.Job) -> None:
     def run(timestamp: int) -> None:
         worker.perform(job, stopping)
 
-    # Of each at most one waits. Those that take long leave the other places free.
-    lock = None if job.name == "retry" else job.name
-    task = app.task(name=job.name, queueing_lock=job.name, lock=lock)(run)
+    # Of each at most one waits and one runs, so that no job takes the places of the others.
+    task = app.task(name=job.name, queueing_lock=job.name, lock=job.name)(run)
     app.periodic(cron=CRON[job.name])(task)
 
 

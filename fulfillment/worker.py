@@ -56,14 +56,17 @@ def tidy() -> None:
 
 # One worker somewhere does each of these.
 SHARED = [
-    Job("retry", inbox.work_on_due, every=2),
     Job("sweep", sweep_next, every=20),
     Job("reconcile", reconcile_next, every=20),
     Job("notify", notify, every=2),
     Job("tidy", tidy, every=24 * 60 * 60),
 ]
-# And each worker these for itself: the spool is its host's.
-OWN = [Job("heartbeat", beat, every=10), Job("spool", partial(spool.drain, limit=100), every=2)]
+# And each worker does these itself: the spool is its host's, and of what is due each takes a part.
+OWN = [
+    Job("heartbeat", beat, every=10),
+    Job("spool", partial(spool.drain, limit=100), every=2),
+    Job("retry", inbox.work_on_due, every=2),
+]
 
 
 def perform(job: Job, stopping: threading.Event) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.server import post, request, running_server
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -95,13 +95,6 @@ def has_ended(pid):
     except ProcessLookupError:
         return True
     return False
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_the_status_of_the_command_is_the_launchers(on_postgres):
