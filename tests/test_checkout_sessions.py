@@ -111,8 +111,9 @@ def session_of(sandbox, answer):
 
 
 def completed(sandbox):
-    """The event of the last session that was paid."""
-    return ask(sandbox, "/v1/events?type=checkout.session.completed")["data"][0]
+    """The event of the last session that was paid, as it is delivered: with its account."""
+    event = ask(sandbox, "/v1/events?type=checkout.session.completed")["data"][0]
+    return ask(sandbox, f"/v1/events/{event['id']}")
 
 
 def token_in(url):
