@@ -116,7 +116,7 @@ def process_again(record_id: str) -> StripeEvent:
         return _count_attempt(record_id, error)
 
 
-def work_on_due(limit: int = 50) -> int:
+def work_on_due(limit: int = 20) -> int:
     """Work on what is due, the longest waiting first; returns on how many records.
 
     Several callers share the work: the lock on a row is the lease, gone at once with whoever

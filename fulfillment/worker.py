@@ -7,6 +7,7 @@ each job claims its work row by row, so that jobs that run side by side share it
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +65,7 @@ SHARED = [
 # And each worker does these itself: the spool is its host's, and of what is due each takes a part.
 OWN = [
     Job("heartbeat", beat, every=10),
-    Job("spool", partial(spool.drain, limit=100), every=2),
+    Job("spool", partial(spool.drain, limit=20), every=2),
     Job("retry", inbox.work_on_due, every=2),
 ]
 
@@ -73,8 +74,14 @@ def perform(job: Job, stopping: threading.Event) -> None:
     """Do what there is to do. Never raises: a worker outlives whatever goes wrong in a job."""
     try:
         close_old_connections()
-        while not stopping.is_set() and job.step():
-            pass
+        while not stopping.is_set():
+            started = time.monotonic()
+            if not job.step():
+                return
+            if connection.vendor == "sqlite":
+                # Who waits for its only lock asks a few times a second, and would never meet the
+                # instant between two of our transactions.
+                stopping.wait(time.monotonic() - started)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("job_postponed", job=job.name, error=type(error).__name__)
     except Exception:

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from bench.world import count_missing, refund_of, store_as_failed
+from bench.world import count_missing, is_fulfilled, refund_of, store_as_failed
 from fulfillment.models import Checkout, Reconciliation, StripeEvent
 from purchases.models import Purchase
 from tests import faults
@@ -92,16 +92,20 @@ def attempts_at(record):
     return StripeEvent.objects.values_list("attempts", flat=True).get(pk=record.pk)
 
 
-def test_hundreds_of_records_due_at_once_are_worked_off(deployment):
-    (sold,) = deployment.sell(1)
+def test_while_many_records_are_worked_off_what_is_delivered_is_fulfilled(deployment):
+    sold, bought_meanwhile = deployment.sell(2)
     deployment.deliver([sold])
     refund = json.loads(refund_of(sold))
-    bodies = [json.dumps({**refund, "id": f"evt_due_{number}"}).encode() for number in range(400)]
+    bodies = [json.dumps({**refund, "id": f"evt_due_{number}"}).encode() for number in range(150)]
 
     store_as_failed(bodies)
-    deployment.acknowledged += bodies
-    deployment.verify()
+    deployment.acknowledged += [*bodies, bought_meanwhile]
+    waiting = StripeEvent.objects.filter(status="failed")
+    wait_until(lambda: waiting.count() < len(bodies))
 
+    assert is_fulfilled(deployment.server, bought_meanwhile)
+    assert waiting.exists()
+    deployment.verify()
     (peak,) = re.findall(
         r"VmHWM:\s+(\d+) kB", Path(f"/proc/{deployment.worker.pid}/status").read_text()
     )
