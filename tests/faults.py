@@ -12,7 +12,7 @@ import psycopg
 from django.db import connection
 
 from tests.conftest import LOCK
-from tests.server import database_url
+from tests.processes import database_url
 
 BETWEEN_TERMINATIONS = 0.12
 # Whole events fit into a file of this size, a database does not.

@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -18,6 +17,7 @@ import pytest
 import requests
 
 from tests.server import free_port, request
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 120
@@ -41,15 +41,6 @@ def run(folder, *command, **variables):
         timeout=TIMEOUT,
         check=False,
     )
-
-
-def wait_until(is_so, what):
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        if is_so():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"not within {TIMEOUT} s: {what}")
 
 
 class Demo:
@@ -79,18 +70,18 @@ class Demo:
         return self._log.read_text()
 
     def wait_until_it_serves(self):
-        wait_until(lambda: self.process.poll() is not None or self.is_serving(), "the demo serves")
+        wait_until(self.has_ended_or_serves, timeout=TIMEOUT)
         assert self.process.poll() is None, self.printed()
 
-    def is_serving(self):
-        return all(answers(port) for port in self.ports)
+    def has_ended_or_serves(self):
+        return self.process.poll() is not None or all(map(answers, self.ports))
 
     def end(self, by):
         """Tell the parent alone, and return its exit status once none of it answers any more."""
         self.process.send_signal(by)
         status = self.process.wait(TIMEOUT)
-        wait_until(lambda: not any(answers(port) for port in self.ports), "every port is free")
-        wait_until(lambda: not is_group_alive(self.process.pid), "every process has ended")
+        wait_until(lambda: not any(answers(port) for port in self.ports), timeout=TIMEOUT)
+        wait_until(lambda: not is_group_alive(self.process.pid), timeout=TIMEOUT)
         return status
 
 
