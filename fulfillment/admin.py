@@ -30,7 +30,7 @@ from purchases.admin.cells import as_json, preformatted, shortened
 from purchases.admin.owners import CreditedTenantAdmin
 from purchases.admin.payment import PurchaseAdmin
 from purchases.models import Purchase
-from tenants.admin import ReadOnlyAdmin, ReadOnlyInline
+from tenants.admin.pages import ReadOnlyAdmin, ReadOnlyInline
 from tenants.models import Tenant
 
 # Greedy, so that it doesn't matter how "=" is written: %3D, %253D, \u003d.

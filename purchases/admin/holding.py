@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.timezone import now
 
 from purchases.models import CreditEntry, Entitlement, PurchaseEvent
-from tenants.admin import ReadOnlyAdmin, ReadOnlyInline
+from tenants.admin.pages import ReadOnlyAdmin, ReadOnlyInline
 
 
 class EntitlementState:

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from purchases.admin.cells import PricedAdmin
 from purchases.models import CreditPackage, Offer, Plan, Product
-from tenants.admin import TenantsOwnAdmin
+from tenants.admin.pages import TenantsOwnAdmin
 from tenants.models import Tenant
 
 

@@ -10,7 +10,8 @@ from django.utils.safestring import SafeString
 from purchases import ledger
 from purchases.admin.holding import EntitlementInline
 from purchases.admin.payment import PurchaseInline
-from tenants.admin import MemberAdmin, TenantAdmin
+from tenants.admin.members import MemberAdmin
+from tenants.admin.selling import TenantAdmin
 from tenants.models import Member, Tenant
 
 

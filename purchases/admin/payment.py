@@ -12,7 +12,7 @@ from purchases import amounts
 from purchases.admin.cells import PricedAdmin, as_json, link_to, shortened
 from purchases.admin.holding import CreditEntryInline, EntitlementInline, PurchaseEventInline
 from purchases.models import Charge, Dispute, Purchase, Refund
-from tenants.admin import ReadOnlyAdmin, ReadOnlyInline
+from tenants.admin.pages import ReadOnlyAdmin, ReadOnlyInline
 
 
 class PurchaseColumns:
