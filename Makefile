@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser npm test test-cli check demo format lock clean
+.PHONY: help setup browser npm test test-cli bench check demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # What does not depend on the database is tested on SQLite alone.
 ONCE := browser connect_pages demo docs key_pages openapi outbound return_page return_urls sandbox \
-	schedule tooling
+	simulate tooling
 # Stripe's CLI, as npm unpacks it.
 CLI_VERSION := 1.52.0
 CLI := $(VENV)/stripe-cli-$(CLI_VERSION)
@@ -69,6 +69,11 @@ $(JOSE): | $(BIN)/python npm
 npm:
 	@command -v npm >/dev/null && command -v node >/dev/null || \
 	  { echo "The tests with other people's tools need Node.js and npm, which were not found." >&2; exit 1; }
+
+bench: setup ## Kill server and worker again and again, and count what that loses (20 minutes)
+	$(BIN)/python -m bench.crash
+	$(BIN)/python -m bench.kills
+	$(BIN)/python -m tests.postgres $(BIN)/python -m bench.mixed
 
 check: setup ## Lint, format, types, import rules, migrations, compiled requirements
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ class Job:
 
     name: str
     step: Callable[[], object]
-    every: float
+    every: int
 
 
 def beat() -> None:
