@@ -260,10 +260,10 @@ def running_deployment(request, django_db_setup, django_db_blocker):
 
     One for all tests of a module: it takes longer to start than most of the tests take.
     """
-    from tests.fault_shop import running_shop
+    from tests.deployment import deployed
 
     mode = getattr(request, "param", "always_200")
-    with django_db_blocker.unblock(), running_shop(mode) as deployment:
+    with django_db_blocker.unblock(), deployed(mode) as deployment:
         yield deployment
 
 

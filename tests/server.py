@@ -62,7 +62,6 @@ def running_server(*, port=None, workers=2, threads=4, env=None):
         server.start()
         try:
             yield server
-            server.stop()
         finally:
             server.kill()
 

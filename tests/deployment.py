@@ -37,7 +37,7 @@ RECOVERY_TIMEOUT = 120
 NEW_SECRET = "whsec_test_second000000000000000000"
 
 
-class Shop:
+class Deployment:
     """What is sold, delivered and acknowledged; `verify` says whether it is all there."""
 
     def __init__(self, env, *, plan, server, worker, sandbox, role):
@@ -112,8 +112,8 @@ class Shop:
 
 
 @contextmanager
-def running_shop(mode):
-    """The shop on the test database, which is emptied again in the end."""
+def deployed(mode):
+    """A server and a worker on the test database, which is emptied again in the end."""
     with ExitStack() as stack:
         stack.callback(call_command, "flush", verbosity=0, interactive=False)
         spool = stack.enter_context(TemporaryDirectory(prefix="allegro-spool-"))
@@ -132,4 +132,4 @@ def running_shop(mode):
         plan = sell()
         server = stack.enter_context(running_server(env=env))
         worker = stack.enter_context(running_worker(env))
-        yield Shop(env, plan=plan, server=server, worker=worker, sandbox=sandbox, role=role)
+        yield Deployment(env, plan=plan, server=server, worker=worker, sandbox=sandbox, role=role)
