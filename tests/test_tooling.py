@@ -128,7 +128,7 @@ def test_a_postgres_that_is_given_is_used(on_postgres, monkeypatch):
 
 
 def test_a_killed_server_comes_back_on_its_port(transactional_db):
-    with running_server() as server:
+    with running_server(workers=1) as server:
         server.kill()
         with pytest.raises(ConnectionError):
             request("GET", f"{server.url}/.well-known/openid-configuration")
