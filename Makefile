@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser npm test test-cli bench check demo format lock clean
+.PHONY: help setup browser npm test test-cli check bench demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -70,11 +70,6 @@ npm:
 	@command -v npm >/dev/null && command -v node >/dev/null || \
 	  { echo "The tests with other people's tools need Node.js and npm, which were not found." >&2; exit 1; }
 
-bench: setup ## Kill server and worker again and again, and count what that loses (20 minutes)
-	$(BIN)/python -m bench.crash
-	$(BIN)/python -m bench.kills
-	$(BIN)/python -m tests.postgres $(BIN)/python -m bench.mixed
-
 check: setup ## Lint, format, types, import rules, migrations, compiled requirements
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -83,6 +78,11 @@ check: setup ## Lint, format, types, import rules, migrations, compiled requirem
 	$(TEST_SETTINGS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(TEST_SETTINGS) $(BIN)/python manage.py check
 	$(BIN)/python -m pytest -q tests/test_tooling.py -k requirements
+
+bench: setup ## Run the benchmarks (20 minutes); ARGS="--seed 7" repeats one
+	$(BIN)/python -m bench.crash $(ARGS)
+	$(BIN)/python -m bench.kills $(ARGS)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m bench.mixed $(ARGS)
 
 demo: setup .env ## Run the whole product on this machine
 	$(BIN)/python manage.py demo

@@ -45,7 +45,7 @@ def refuse_to_start_misconfigured() -> None:
 def limit_waiting() -> None:
     """Let no request wait longer for the database than Stripe can wait for an answer.
 
-    A migration or a command may take its time; the worker has limits of its own.
+    Only here: a migration or a command may take its time.
     """
     for database in connections.settings.values():
         if database["ENGINE"].endswith("postgresql"):
