@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser npm test test-cli check demo format lock clean
+.PHONY: help setup browser npm test test-cli check bench demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # What does not depend on the database is tested on SQLite alone.
 ONCE := browser connect_pages demo docs key_pages openapi outbound return_page return_urls sandbox \
-	schedule tooling
+	simulate tooling
 # Stripe's CLI, as npm unpacks it.
 CLI_VERSION := 1.52.0
 CLI := $(VENV)/stripe-cli-$(CLI_VERSION)
@@ -78,6 +78,11 @@ check: setup ## Lint, format, types, import rules, migrations, compiled requirem
 	$(TEST_SETTINGS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(TEST_SETTINGS) $(BIN)/python manage.py check
 	$(BIN)/python -m pytest -q tests/test_tooling.py -k requirements
+
+bench: setup ## Run the benchmarks (20 minutes); ARGS="--seed 7" repeats one
+	$(BIN)/python -m bench.crash $(ARGS)
+	$(BIN)/python -m bench.kills $(ARGS)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m bench.mixed $(ARGS)
 
 demo: setup .env ## Run the whole product on this machine
 	$(BIN)/python manage.py demo

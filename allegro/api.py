@@ -15,7 +15,7 @@ from rest_framework.views import set_rollback
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer an expected error in the envelope of DESIGN §6; leave the others to Django's 500."""
+    """Answer an expected error in the API's envelope; leave the others to Django's 500."""
     if isinstance(error, Http404):
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):

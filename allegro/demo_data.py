@@ -9,7 +9,7 @@ from tenants.keys import PREFIXES, store_key
 from tenants.models import ApiKey, PaymentAccount, Tenant
 
 ACCOUNT_ID = "acct_1DemoWeekly"
-# Credits and price in cents: FairePlace's table.
+# Credits and price in cents.
 PACKAGES = [(1, 3_000), (5, 14_000), (10, 25_000), (25, 57_500), (50, 100_000)]
 
 

@@ -15,6 +15,7 @@ from purchases.models import Offer, Plan, Product, Purchase
 from tenants.keys import sha256
 from tenants.models import Member, PaymentAccount, Tenant
 from tests.conftest import ACCOUNT_ID, TENANT_ID, changed, sign, stripe_event
+from tests.sandbox_server import SandboxServer
 from tests.server import Server, post
 
 PRICE = 25000
@@ -51,6 +52,23 @@ def open_checkout(plan: Plan, session_id: str) -> Checkout:
         token_sha256=sha256(session_id),
         expires_at=timezone.now() + timedelta(hours=24),
     )
+
+
+def buy(plan: Plan, sandbox: SandboxServer, *, email: str, method: str = "card") -> dict[str, str]:
+    """Open a session at the stand-in for Stripe and pay it; nobody waits for its events."""
+    item = {"currency": "eur", "unit_amount": PRICE, "product_data": {"name": "Monthly"}}
+    session = sandbox.client.v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "line_items": [{"price_data": item, "quantity": 1}],
+            "success_url": "https://shop.example/thanks",
+            "metadata": {"tenant_id": str(plan.offer.tenant_id)},
+        },
+        {"stripe_account": ACCOUNT_ID},
+    )
+    open_checkout(plan, session.id)
+    paid: dict[str, str] = sandbox.pay(session.id, method, email=email, wait=False)
+    return paid
 
 
 def paid_session(plan: Plan, name: object) -> bytes:

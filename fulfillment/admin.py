@@ -25,16 +25,12 @@ from fulfillment.models import (
     Worker,
 )
 from fulfillment.parsing import Unparsable, parse_object
-from purchases import money
-from purchases.admin import (
-    CreditedTenantAdmin,
-    PurchaseAdmin,
-    as_json,
-    preformatted,
-    shortened,
-)
+from purchases import amounts
+from purchases.admin.cells import as_json, preformatted, shortened
+from purchases.admin.owners import CreditedTenantAdmin
+from purchases.admin.payment import PurchaseAdmin
 from purchases.models import Purchase
-from tenants.admin import ReadOnlyAdmin, ReadOnlyInline
+from tenants.admin.pages import ReadOnlyAdmin, ReadOnlyInline
 from tenants.models import Tenant
 
 # Greedy, so that it doesn't matter how "=" is written: %3D, %253D, \u003d.
@@ -133,7 +129,7 @@ class CheckoutAdmin(ReadOnlyAdmin):
         return str(checkout.snapshot["name"])
 
     def price(self, checkout: Checkout) -> str:
-        return money.display(checkout.snapshot["amount"], checkout.snapshot["currency"])
+        return amounts.display(checkout.snapshot["amount"], checkout.snapshot["currency"])
 
     @admin.display(description="offered as")
     def terms(self, checkout: Checkout) -> SafeString:

@@ -1,4 +1,4 @@
-"""Every way in which the calls of a browser fail: status, type and public text."""
+"""Why a checkout can't be started or a return confirmed: status, type and public text."""
 
 from rest_framework import status
 from rest_framework.exceptions import APIException

@@ -51,13 +51,13 @@ def exchange_token(tenant: Tenant, *, token: str, verifier: str) -> Answer:
         raise InvalidToken
     _check_usable(checkout)
     # Before the verifier: somebody paid, and gets it, in whichever browser they came back.
-    if not _is_fulfilled(checkout):
+    if not checkout.is_fulfilled:
         catch_up(checkout, channel=Purchase.Channel.EXCHANGE)
     if checkout.verifier_sha256 and not hmac.compare_digest(
         checkout.verifier_sha256, sha256(verifier)
     ):
         raise InvalidToken
-    if _is_fulfilled(checkout):
+    if checkout.is_fulfilled:
         return _sign_in(checkout, token)
     if checkout.status not in Checkout.FINAL:
         return _processing(checkout)
@@ -71,10 +71,6 @@ def _check_usable(checkout: Checkout) -> None:
         raise TokenUsed
     if now >= checkout.expires_at + TOKEN_LIFETIME:
         raise TokenExpired
-
-
-def _is_fulfilled(checkout: Checkout) -> bool:
-    return checkout.purchase is not None and checkout.purchase.fulfilled_at is not None
 
 
 def _processing(checkout: Checkout) -> Answer:

@@ -222,6 +222,10 @@ class Checkout(models.Model):
     def __str__(self) -> str:
         return self.stripe_session_id or str(self.id)
 
+    @property
+    def is_fulfilled(self) -> bool:
+        return self.purchase is not None and self.purchase.fulfilled_at is not None
+
 
 class RejectedDelivery(models.Model):
     """A delivery that no secret of ours signed but that looks real; `reverify` tries it again."""

@@ -59,8 +59,7 @@ def _ask(checkout: Checkout) -> None:
 
 def _is_settled(checkout: Checkout) -> bool:
     """Whether nothing more can come of the checkout that Stripe would have to be asked about."""
-    is_paid = checkout.purchase is not None and checkout.purchase.fulfilled_at is not None
-    return is_paid or checkout.status in Checkout.FINAL
+    return checkout.is_fulfilled or checkout.status in Checkout.FINAL
 
 
 def _expire_unopened(checkout: Checkout) -> None:

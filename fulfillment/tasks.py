@@ -24,12 +24,6 @@ GRACE = 25
 RECONNECT_AFTER = 1
 # How long to wait for a connection before the scheduler is started anew.
 PATIENCE = 5
-CRON = {
-    "sweep": "* * * * * */20",
-    "reconcile": "* * * * * */20",
-    "notify": "* * * * * */2",
-    "tidy": "17 3 * * *",
-}
 stopping = threading.Event()
 
 
@@ -39,7 +33,8 @@ def _register(job: worker.Job) -> None:
 
     # Of each at most one waits and one runs, so that no job takes the places of the others.
     task = app.task(name=job.name, queueing_lock=job.name, lock=job.name)(run)
-    app.periodic(cron=CRON[job.name])(task)
+    # Seconds are the sixth field; what is rarer than once a minute is done at night.
+    app.periodic(cron=f"* * * * * */{job.every}" if job.every < 60 else "17 3 * * *")(task)
 
 
 for shared in worker.SHARED:

@@ -35,7 +35,7 @@ class Job:
 
     name: str
     step: Callable[[], object]
-    every: float
+    every: int
 
 
 def beat() -> None:

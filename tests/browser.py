@@ -3,22 +3,19 @@
 Test files say `pytest_plugins = ["tests.browser"]`.
 """
 
-import os
-import tempfile
-import threading
-from http.server import ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from django.core.cache import cache
-from django.db import connection
 from playwright.sync_api import expect, sync_playwright
 
 from sandbox.shop import __main__ as demo_shop
 from tests.chromium import NONE_FOUND, find_chromium
 from tests.conftest import ACCOUNT_ID
+from tests.loopback import serving
 from tests.sandbox_server import CLIENT_ID, KEY, SECRET, running_sandbox
-from tests.server import Server, database_url, free_port
+from tests.server import free_port, running_server
 
 FOLDER = Path(__file__).parent
 SCREENSHOTS = FOLDER / "screenshots"
@@ -174,27 +171,18 @@ def visitor(new_visitor):
 def market(django_db_setup):
     """Allegro and the sandbox, each knowing the other: `(server, sandbox)`."""
     port = free_port()
-    webhook = f"http://127.0.0.1:{port}/api/webhooks/stripe"
-    with (
-        running_sandbox(webhook, accounts=[ACCOUNT_ID], bank_debit_delay=3600) as sandbox,
-        tempfile.NamedTemporaryFile(prefix="allegro-server-") as log,
-    ):
+    url = f"http://127.0.0.1:{port}"
+    webhook = f"{url}/api/webhooks/stripe"
+    with running_sandbox(webhook, accounts=[ACCOUNT_ID], bank_debit_delay=3600) as sandbox:
         environ = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "allegro.settings",
-            "DATABASE_URL": database_url(connection.settings_dict),
-            "ALLEGRO_URL": f"http://127.0.0.1:{port}",
+            "ALLEGRO_URL": url,
             "STRIPE_API_BASE": sandbox.url,
             "STRIPE_SECRET_KEY": KEY,
             "STRIPE_CONNECT_CLIENT_ID": CLIENT_ID,
             "STRIPE_WEBHOOK_SECRET": SECRET,
         }
-        server = Server(port, workers=1, threads=8, environ=environ, log=log)
-        server.start()
-        try:
+        with running_server(port=port, workers=1, threads=8, env=environ) as server:
             yield server, sandbox
-        finally:
-            server.kill()
 
 
 @pytest.fixture
@@ -215,22 +203,15 @@ def sandbox(market, transactional_db):
 @pytest.fixture
 def publish(server, sandbox, tenant):
     """Put a page on a site of the tenant's own; returns the site's origin."""
-    sites = []
+    with ExitStack() as sites:
 
-    def publish(index):
-        site = ThreadingHTTPServer(("127.0.0.1", 0), demo_shop.handler(server.url, index))
-        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        sites.append((site, thread))
-        tenant.allowed_origins = [f"http://127.0.0.1:{site.server_port}"]
-        tenant.save()
-        return tenant.allowed_origins[0]
+        def publish(index):
+            site = sites.enter_context(serving(demo_shop.handler(server.url, index)))
+            tenant.allowed_origins = [f"http://127.0.0.1:{site.server_port}"]
+            tenant.save()
+            return tenant.allowed_origins[0]
 
-    yield publish
-    for site, thread in sites:
-        site.shutdown()
-        thread.join()
-        site.server_close()
+        yield publish
 
 
 @pytest.fixture

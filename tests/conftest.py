@@ -170,6 +170,11 @@ def publishable_key(tenant):
 
 
 @pytest.fixture
+def secret_key(tenant):
+    return create_key(tenant, ApiKey.Kind.SECRET)
+
+
+@pytest.fixture
 def exchange(client, publishable_key):
     def exchange(token=TOKEN, verifier=VERIFIER):
         return client.post(
@@ -199,6 +204,35 @@ def refresh(client, db):
     return refresh
 
 
+@pytest.fixture(scope="session")
+def running_allegro(django_db_setup, tmp_path_factory):
+    """One server for the whole run: it takes longer to start than most of its tests take."""
+    from tests.server import running_server
+
+    spool = tmp_path_factory.mktemp("spool-of-the-server")
+    with running_server(threads=8, env={"WEBHOOK_SPOOL_DIR": str(spool)}) as server:
+        yield server, spool
+
+
+@pytest.fixture
+def allegro(running_allegro, transactional_db):
+    """The production server with the settings of the tests, on their database."""
+    return running_allegro[0]
+
+
+@pytest.fixture
+def delivery(allegro):
+    """A call that posts an event to the running server."""
+    from tests.server import post
+
+    def delivery(event):
+        body = json.dumps(event).encode()
+        headers = {"Stripe-Signature": sign(body), "Content-Type": "application/json"}
+        return lambda: post(f"{allegro.url}/api/webhooks/stripe", body, headers)
+
+    return delivery
+
+
 IMPATIENCE = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET lock_timeout = 100"}
 LOCK = {
     "sqlite": ["BEGIN EXCLUSIVE"],
@@ -226,10 +260,10 @@ def running_deployment(request, django_db_setup, django_db_blocker):
 
     One for all tests of a module: it takes longer to start than most of the tests take.
     """
-    from tests.fault_shop import running_shop
+    from tests.deployment import deployed
 
     mode = getattr(request, "param", "always_200")
-    with django_db_blocker.unblock(), running_shop(mode) as deployment:
+    with django_db_blocker.unblock(), deployed(mode) as deployment:
         yield deployment
 
 

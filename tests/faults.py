@@ -12,7 +12,7 @@ import psycopg
 from django.db import connection
 
 from tests.conftest import LOCK
-from tests.server import database_url
+from tests.processes import database_url
 
 BETWEEN_TERMINATIONS = 0.12
 # Whole events fit into a file of this size, a database does not.
@@ -77,10 +77,10 @@ def clerk():
 
 def _altered(to, back):
     @contextmanager
-    def altered(shop):
-        shop.clerk.alter(to)
+    def altered(deployment):
+        deployment.clerk.alter(to)
         yield
-        shop.clerk.alter(back)
+        deployment.clerk.alter(back)
 
     return altered
 
@@ -92,28 +92,28 @@ read_only = _altered(
 
 
 @contextmanager
-def no_free_connection(shop):
+def no_free_connection(deployment):
     """Two idle sessions take all the places that the role has."""
-    shop.clerk.alter("CONNECTION LIMIT 2")
+    deployment.clerk.alter("CONNECTION LIMIT 2")
     with ExitStack() as stack:
         idle = []
         while len(idle) < 2:
-            shop.clerk.end_sessions(but=[session.info.backend_pid for session in idle])
+            deployment.clerk.end_sessions(but=[session.info.backend_pid for session in idle])
             try:
-                idle.append(stack.enter_context(psycopg.connect(shop.clerk.url)))
+                idle.append(stack.enter_context(psycopg.connect(deployment.clerk.url)))
             except psycopg.OperationalError:
                 continue
         yield
-    shop.clerk.alter("CONNECTION LIMIT -1")
+    deployment.clerk.alter("CONNECTION LIMIT -1")
 
 
 @contextmanager
-def sessions_ended_again_and_again(shop):
+def sessions_ended_again_and_again(deployment):
     is_over = threading.Event()
 
     def end_sessions():
         while not is_over.wait(BETWEEN_TERMINATIONS):
-            shop.clerk.end_sessions()
+            deployment.clerk.end_sessions()
 
     thread = threading.Thread(target=end_sessions)
     thread.start()
@@ -128,7 +128,7 @@ def holding(*statements):
     """Another session's transaction, in which these were executed and which goes on."""
 
     @contextmanager
-    def held(shop):
+    def held(deployment):
         rival = connection.copy()
         with rival.cursor() as cursor:
             for statement in statements:
@@ -173,9 +173,9 @@ def refusing(table, column, value):
 
 
 @contextmanager
-def files_limited(shop, size):
+def files_limited(deployment, size):
     """No file of server or worker grows beyond this size, as if the disk were full."""
-    pids = [*_children(shop.server.pid), shop.worker.pid]
+    pids = [*_children(deployment.server.pid), deployment.worker.pid]
     before = [resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids]
     for pid, (_, hard) in zip(pids, before, strict=True):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
@@ -189,14 +189,14 @@ def _children(pid):
 
 
 @contextmanager
-def no_room_for_the_database(shop):
-    with files_limited(shop, SMALL_FILE):
+def no_room_for_the_database(deployment):
+    with files_limited(deployment, SMALL_FILE):
         yield
 
 
 @contextmanager
-def no_room_at_all(shop):
-    with files_limited(shop, 0):
+def no_room_at_all(deployment):
+    with files_limited(deployment, 0):
         yield
 
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.loopback import serving
+
 
 @dataclass(frozen=True)
 class Received:
@@ -62,15 +64,10 @@ def running_receiver(tls=None):
             if tls:
                 request.close()
 
-    listener = Listener(("127.0.0.1", 0), Handler)
-    scheme = "https" if tls else "http"
-    receiver = Receiver(f"{scheme}://127.0.0.1:{listener.server_port}/hook?from=allegro")
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        receiver.may_answer.set()
-        listener.shutdown()
-        thread.join()
-        listener.server_close()
+    with serving(Handler, Listener) as listener:
+        scheme = "https" if tls else "http"
+        receiver = Receiver(f"{scheme}://127.0.0.1:{listener.server_port}/hook?from=allegro")
+        try:
+            yield receiver
+        finally:
+            receiver.may_answer.set()

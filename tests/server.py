@@ -1,22 +1,15 @@
 """The production server as a real process, working on the current test database."""
 
 import http.client
-import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from django.db import connection
-
-START_TIMEOUT = 30
-STOP_TIMEOUT = 40
+from tests.processes import START_TIMEOUT, Process
 
 
 @dataclass(frozen=True)
@@ -26,53 +19,29 @@ class Answer:
     body: bytes
 
 
-class Server:
-    """A gunicorn master and its workers, in a process group of their own."""
+class Server(Process):
+    """A gunicorn master and its workers."""
 
-    def __init__(self, port, *, workers, threads, environ, log):
+    def __init__(self, port, env, log, *, workers, threads):
+        super().__init__(
+            [
+                *(sys.executable, "-m", "gunicorn", "allegro.wsgi:application"),
+                *("-k", "gthread", "--workers", str(workers), "--threads", str(threads)),
+                *("--bind", f"127.0.0.1:{port}", "--preload", "--no-control-socket"),
+            ],
+            env,
+            log,
+        )
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._log = log
-        self._environ = environ
-        self._command = [
-            *(sys.executable, "-m", "gunicorn", "allegro.wsgi:application"),
-            *("-k", "gthread", "--workers", str(workers), "--threads", str(threads)),
-            *("--bind", f"127.0.0.1:{port}", "--preload", "--no-control-socket"),
-        ]
-
-    @property
-    def pid(self):
-        return self._process.pid
 
     def start(self):
-        self._process = subprocess.Popen(
-            self._command,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        super().start()
         self._wait_until_it_answers()
-
-    def stop(self):
-        """End it as a deployment does: requests under way are finished first."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(STOP_TIMEOUT)
-
-    def kill(self):
-        """End master and workers at once, as a power cut would."""
-        if self._process.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
 
     def restart(self):
         self.stop()
         self.start()
-
-    def log(self):
-        return Path(self._log.name).read_text()
 
     def _wait_until_it_answers(self):
         deadline = time.monotonic() + START_TIMEOUT
@@ -86,29 +55,15 @@ class Server:
 
 
 @contextmanager
-def running_server(*, workers=2, threads=4, env=None):
+def running_server(*, port=None, workers=2, threads=4, env=None):
     """Serve the test database; needs the `transactional_db` fixture to see its rows."""
-    environ = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "allegro.settings",
-        "DATABASE_URL": database_url(connection.settings_dict),
-        **(env or {}),
-    }
     with tempfile.NamedTemporaryFile(prefix="allegro-server-") as log:
-        server = Server(free_port(), workers=workers, threads=threads, environ=environ, log=log)
+        server = Server(port or free_port(), env, log, workers=workers, threads=threads)
         server.start()
         try:
             yield server
-            server.stop()
         finally:
             server.kill()
-
-
-def database_url(database):
-    if database["ENGINE"].endswith("sqlite3"):
-        return f"sqlite:///{database['NAME']}"
-    user, password, host = (quote(database[key], safe="") for key in ("USER", "PASSWORD", "HOST"))
-    return f"postgres://{user}:{password}@{host}:{database['PORT'] or 5432}/{database['NAME']}"
 
 
 def free_port():

@@ -10,8 +10,10 @@ import json
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from tests.loopback import serving
 
 SESSIONS = "/v1/checkout/sessions/"
 ENDPOINTS = "/v1/webhook_endpoints"
@@ -63,17 +65,12 @@ class StripeStandIn:
 @contextmanager
 def stripe_stand_in():
     """Answer on a port of our own for as long as the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.stripe = StripeStandIn(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server.stripe
-    finally:
-        server.stripe.has_ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(_Handler) as server:
+        server.stripe = StripeStandIn(f"http://127.0.0.1:{server.server_port}")
+        try:
+            yield server.stripe
+        finally:
+            server.stripe.has_ended.set()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fulfillment.models import Checkout, Reconciliation, RejectedDelivery, StripeEvent, Worker
-from purchases import catalog, money
+from purchases import amounts, catalog
 from purchases.models import (
     Charge,
     CreditEntry,
@@ -604,7 +604,7 @@ def test_a_balance_leads_to_the_lines_that_make_it(admin_client, furnish, model)
     ],
 )
 def test_amounts_have_the_decimals_of_their_currency(amount, currency, text):
-    assert money.display(amount, currency) == text
+    assert amounts.display(amount, currency) == text
 
 
 @pytest.mark.parametrize(

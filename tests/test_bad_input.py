@@ -13,7 +13,6 @@ from django.db import transaction
 from fulfillment.models import StripeEvent
 from purchases.models import Entitlement, Purchase, PurchaseEvent
 from tests.conftest import TOKEN, changed, sign, stripe_event
-from tests.server import running_server
 
 WHOLE, NONE = (1, 2, 3), (0, 0, 0)
 MIB = 1024 * 1024
@@ -341,16 +340,10 @@ def test_a_bad_request_leaves_the_token_as_it_was(exchange, deliver, checkout, p
 # --- through a real server: lengths, chunks and connections that break
 
 
-@pytest.fixture(scope="module")
-def server(django_db_setup):
-    with running_server(workers=1) as server:
-        yield server
-
-
-def send(server, body, *headers):
+def send(allegro, body, *headers):
     """Send raw bytes, stop sending, and return the status of the answer; None without one."""
     head = [b"POST /api/webhooks/stripe HTTP/1.1", b"Host: 127.0.0.1", b"Connection: close"]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", allegro.port), timeout=30) as connection:
         # The server may answer and hang up before it has read the whole of a huge body.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(b"\r\n".join([*head, *headers, b"", body]))
@@ -372,50 +365,50 @@ CHUNKED = b"Transfer-Encoding: chunked"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_chunked_body_is_read_whole(server, checkout):
+def test_a_chunked_body_is_read_whole(allegro, checkout):
     body = paid_body()
 
-    status = send(server, in_chunks(body), CHUNKED, signature(body))
+    status = send(allegro, in_chunks(body), CHUNKED, signature(body))
 
     assert (status, outcome()) == (200, ("done", "fulfilled"))
 
 
 @pytest.mark.parametrize("length", [MIB, MIB + 1, 10 * MIB])
 @pytest.mark.django_db(transaction=True)
-def test_a_chunked_body_may_have_a_mebibyte(length, server, checkout):
+def test_a_chunked_body_may_have_a_mebibyte(length, allegro, checkout):
     body = paid_body().ljust(length)
 
-    status = send(server, in_chunks(body, size=65536), CHUNKED, signature(body))
+    status = send(allegro, in_chunks(body, size=65536), CHUNKED, signature(body))
 
     assert status == 200
     assert bought() == (WHOLE if length == MIB else NONE)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ten_megabytes_are_answered_and_not_kept(server, checkout):
+def test_ten_megabytes_are_answered_and_not_kept(allegro, checkout):
     body = paid_body().ljust(10 * MIB)
 
-    status = send(server, body, b"Content-Length: %d" % len(body), signature(body))
+    status = send(allegro, body, b"Content-Length: %d" % len(body), signature(body))
 
     assert status == 200
     assert not StripeEvent.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_body_that_was_cut_short_is_not_acknowledged(server, checkout):
+def test_a_body_that_was_cut_short_is_not_acknowledged(allegro, checkout):
     body = paid_body()
 
-    status = send(server, body[:-1], b"Content-Length: %d" % len(body), signature(body))
+    status = send(allegro, body[:-1], b"Content-Length: %d" % len(body), signature(body))
 
     assert status not in range(200, 300)
     assert not StripeEvent.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_chunked_body_that_was_cut_short_is_not_acknowledged(server, checkout):
+def test_a_chunked_body_that_was_cut_short_is_not_acknowledged(allegro, checkout):
     body = paid_body()
 
-    status = send(server, in_chunks(body)[:-100], CHUNKED, signature(body))
+    status = send(allegro, in_chunks(body)[:-100], CHUNKED, signature(body))
 
     assert status not in range(200, 300)
     assert not StripeEvent.objects.exists()
@@ -423,10 +416,10 @@ def test_a_chunked_body_that_was_cut_short_is_not_acknowledged(server, checkout)
 
 @pytest.mark.parametrize("length", [b"-1", b"abc", b"1e3", b"", b"99999999999999999999"])
 @pytest.mark.django_db(transaction=True)
-def test_a_length_that_is_none_is_no_delivery(length, server, checkout):
+def test_a_length_that_is_none_is_no_delivery(length, allegro, checkout):
     body = paid_body()
 
-    send(server, body, b"Content-Length: " + length, signature(body))
+    send(allegro, body, b"Content-Length: " + length, signature(body))
 
     assert bought() == NONE
-    assert send(server, in_chunks(body), CHUNKED, signature(body)) == 200
+    assert send(allegro, in_chunks(body), CHUNKED, signature(body)) == 200

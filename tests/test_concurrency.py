@@ -11,7 +11,7 @@ import pytest
 from fulfillment.models import Checkout, StripeEvent
 from purchases.models import Entitlement, Purchase, PurchaseEvent
 from tenants.models import Member, MemberSession
-from tests.conftest import TOKEN, VERIFIER, changed, sign, stripe_event
+from tests.conftest import TOKEN, VERIFIER, changed, stripe_event
 from tests.server import post, running_server
 from tests.stripe_stand_in import stripe_stand_in
 
@@ -31,7 +31,7 @@ def world(django_db_setup):
 
 
 @pytest.fixture
-def server(world, transactional_db):
+def allegro(world, transactional_db):
     return world[0]
 
 
@@ -44,25 +44,13 @@ def stripe(world):
 
 
 @pytest.fixture
-def delivery(server):
-    """A call that posts an event to the running server."""
-
-    def delivery(event):
-        body = json.dumps(event).encode()
-        headers = {"Stripe-Signature": sign(body), "Content-Type": "application/json"}
-        return lambda: post(f"{server.url}/api/webhooks/stripe", body, headers)
-
-    return delivery
-
-
-@pytest.fixture
-def exchange(server, publishable_key):
+def exchange(allegro, publishable_key):
     """A call that trades the token of a return page for the purchase."""
 
     def exchange(token=TOKEN):
         body = json.dumps({"token": token, "verifier": VERIFIER}).encode()
         headers = {"Authorization": f"Bearer {publishable_key}", "Content-Type": "application/json"}
-        return lambda: post(f"{server.url}/api/purchases/exchange", body, headers)
+        return lambda: post(f"{allegro.url}/api/purchases/exchange", body, headers)
 
     return exchange
 

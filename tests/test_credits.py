@@ -29,11 +29,6 @@ def plan(plan):
 
 
 @pytest.fixture
-def secret_key(tenant):
-    return create_key(tenant, ApiKey.Kind.SECRET)
-
-
-@pytest.fixture
 def api(client, secret_key):
     """Call the API as the tenant's server; a body makes it a `POST`."""
 

@@ -2,9 +2,7 @@
 
 import re
 import shlex
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import jwt
@@ -14,6 +12,7 @@ from playwright.sync_api import expect
 
 from fulfillment import errors
 from purchases.models import Purchase
+from tests.loopback import serving
 
 pytest_plugins = ["tests.browser"]
 
@@ -33,11 +32,10 @@ each_document = pytest.mark.parametrize("name", TEXTS)
 # --- the snippets of docs/integrating.md
 
 
-@contextmanager
-def running_site(allegro):
-    """A publisher's site: one page, whose policy is what the document says that it needs."""
+def site_with(page, allegro):
+    """A publisher's site, whose policy is what the document says that it needs."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Site(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -47,20 +45,12 @@ def running_site(allegro):
                 f"script-src {allegro} 'unsafe-inline'; connect-src {allegro}",
             )
             self.end_headers()
-            self.wfile.write(self.server.page.encode())
+            self.wfile.write(page.encode())
 
         def log_message(self, *arguments):
             """Say nothing."""
 
-    site = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield site
-    finally:
-        site.shutdown()
-        thread.join()
-        site.server_close()
+    return Site
 
 
 @pytest.fixture
@@ -82,8 +72,7 @@ def snippets(server, tenant, account, plan, publishable_key):
 @pytest.fixture
 def page_address(server, tenant, snippets):
     """Of a page on an allowed origin, made of the snippets."""
-    with running_site(server.url) as site:
-        site.page = page_of(snippets)
+    with serving(site_with(page_of(snippets), server.url)) as site:
         tenant.allowed_origins = [f"http://127.0.0.1:{site.server_port}"]
         tenant.save()
         yield f"{tenant.allowed_origins[0]}/subscribe?from=letter"

@@ -12,18 +12,12 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
 from purchases.models import PurchaseEvent
-from tenants.keys import create_key
-from tenants.models import ApiKey, Member
-from tests.conftest import sign
-from tests.server import database_url, post, request, running_server
+from tenants.models import Member
+from tests.processes import database_url
+from tests.server import request
 from tests.test_concurrency import numbered
 
 WRITERS, SALES = 8, 12
-
-
-@pytest.fixture
-def secret_key(tenant):
-    return create_key(tenant, ApiKey.Kind.SECRET)
 
 
 @pytest.fixture
@@ -150,44 +144,39 @@ def test_what_began_earlier_and_ends_later_is_not_missed(feed, happened, setting
     assert [event["id"] for event in early["data"] + late["data"]] == written
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_reader_misses_nothing_while_others_write(open_checkout, paid_event, secret_key):
+def test_a_reader_misses_nothing_while_others_write(
+    allegro, delivery, open_checkout, paid_event, secret_key
+):
     events = [numbered(paid_event, number) for number in range(WRITERS * SALES)]
     for event in events:
         open_checkout(event["data"]["object"]["id"])
     written = threading.Event()
 
-    with running_server(workers=2, threads=8) as server:
+    def page(cursor, limit):
+        url = f"{allegro.url}/api/v1/events?after={cursor}&limit={limit}"
+        answer = request("GET", url, headers={"Authorization": f"Bearer {secret_key}"})
+        assert answer.status == 200, answer.body
+        page = json.loads(answer.body)
+        return [event["id"] for event in page["data"]], page["meta"]
 
-        def deliver(event):
-            body = json.dumps(event).encode()
-            headers = {"Stripe-Signature": sign(body), "Content-Type": "application/json"}
-            return post(f"{server.url}/api/webhooks/stripe", body, headers).status
+    def read_on():
+        """Everything, until nothing is left after the last was written."""
+        read, cursor, is_last = [], "0", False
+        while not is_last:
+            is_last = written.is_set()
+            ids, meta = page(cursor, 7)
+            read += ids
+            cursor, is_last = meta["next"], is_last and not meta["has_more"]
+        return read
 
-        def page(cursor, limit):
-            url = f"{server.url}/api/v1/events?after={cursor}&limit={limit}"
-            answer = request("GET", url, headers={"Authorization": f"Bearer {secret_key}"})
-            assert answer.status == 200, answer.body
-            page = json.loads(answer.body)
-            return [event["id"] for event in page["data"]], page["meta"]
+    with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(1) as readers:
+        reading = readers.submit(read_on)
+        answers = writers.map(lambda event: delivery(event)(), events)
+        assert {answer.status for answer in answers} == {200}
+        written.set()
+        read = reading.result()
 
-        def read_on():
-            """Everything, until nothing is left after the last was written."""
-            read, cursor, is_last = [], "0", False
-            while not is_last:
-                is_last = written.is_set()
-                ids, meta = page(cursor, 7)
-                read += ids
-                cursor, is_last = meta["next"], is_last and not meta["has_more"]
-            return read
-
-        with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(1) as readers:
-            reading = readers.submit(read_on)
-            assert set(writers.map(deliver, events)) == {200}
-            written.set()
-            read = reading.result()
-
-        again, meta = page("0", 500)
+    again, meta = page("0", 500)
 
     everything = set(PurchaseEvent.objects.values_list("id", flat=True))
     assert len(everything) == 3 * len(events)

@@ -15,7 +15,7 @@ from tenants import tokens
 from tenants.keys import create_key
 from tenants.models import ApiKey, Member
 from tests.conftest import stripe_event
-from tests.server import free_port, post, request, running_server
+from tests.server import free_port, post, request
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "server.py"
 
@@ -37,12 +37,6 @@ def running_example(**environ):
         process.stderr.close()
 
 
-@pytest.fixture(scope="module")
-def allegro(django_db_setup):
-    with running_server() as server:
-        yield server
-
-
 @pytest.fixture
 def plan(plan):
     """The plan, with two credits for the member."""
@@ -52,7 +46,7 @@ def plan(plan):
 
 
 @pytest.fixture
-def shop(allegro, transactional_db, tenant, settings):
+def shop(allegro, tenant, settings):
     """The address of the example, registered for notifications."""
     settings.NOTIFICATIONS_ALLOW_PRIVATE = True
     settings.ALLEGRO_URL = allegro.url

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from bench.world import count_missing, refund_of
 from purchases.models import Purchase
 from tests import faults
-from tests.fault_shop import MODES
+from tests.deployment import MODES
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
 

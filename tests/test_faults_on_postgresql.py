@@ -16,7 +16,7 @@ from fulfillment.payments import lock_payment
 from tenants.models import Member
 from tests import faults
 from tests.conftest import ACCOUNT_ID
-from tests.fault_shop import RECOVERY_TIMEOUT
+from tests.deployment import RECOVERY_TIMEOUT
 from tests.waiting import wait_until
 from tests.worker import running_worker
 

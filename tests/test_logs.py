@@ -20,12 +20,25 @@ NOT_OURS = stripe_event("checkout.session.completed.stripe_trigger")
 HOSTILE = 'x\r\n{"event": "webhook_delivery"}\x1b[31m\u2028\x9b'
 
 
-@contextmanager
-def logging_server(**env):
-    """The production server, and what it has written to its log since it is up."""
-    with running_server(workers=1, env=env) as server:
-        start = len(server.log())
-        yield server, lambda: server.log()[start:]
+@pytest.fixture(scope="module")
+def running(django_db_setup):
+    with (
+        stripe_stand_in() as stripe,
+        running_server(workers=1, env={"STRIPE_API_BASE": stripe.url}) as server,
+    ):
+        yield server, stripe
+
+
+@pytest.fixture
+def server(running, transactional_db):
+    return running[0]
+
+
+@pytest.fixture
+def log(server):
+    """What the server has written to its log since the test began."""
+    start = len(server.log())
+    return lambda: server.log()[start:]
 
 
 def send(server, event, **headers):
@@ -44,13 +57,12 @@ def lines_of(log, event):
     return [line for line in map(json.loads, log.splitlines()) if line["event"] == event]
 
 
-def test_each_delivery_is_one_line_that_says_what_became_of_it(checkout):
-    with logging_server() as (server, log):
-        answer = send(server, PAID)
-        send(server, PAID)
-        send(server, NOT_OURS)
-        first, repeat, not_ours = lines_of(log(), "webhook_delivery")
+def test_each_delivery_is_one_line_that_says_what_became_of_it(server, log, checkout):
+    answer = send(server, PAID)
+    send(server, PAID)
+    send(server, NOT_OURS)
 
+    first, repeat, not_ours = lines_of(log(), "webhook_delivery")
     assert first["verdict"] == "accepted"
     assert (first["event_id"], first["type"]) == (PAID["id"], "checkout.session.completed")
     assert (first["account"], first["tenant"]) == (ACCOUNT_ID, TENANT_ID)
@@ -62,11 +74,10 @@ def test_each_delivery_is_one_line_that_says_what_became_of_it(checkout):
     assert not_ours["tenant"] is None
 
 
-def test_a_delivery_that_is_not_genuine_is_a_line_that_names_the_setting(db):
-    with logging_server() as (server, log):
-        send(server, PAID, **{"Stripe-Signature": sign(b"another body")})
-        (line,) = lines_of(log(), "webhook_delivery")
+def test_a_delivery_that_is_not_genuine_is_a_line_that_names_the_setting(server, log):
+    send(server, PAID, **{"Stripe-Signature": sign(b"another body")})
 
+    (line,) = lines_of(log(), "webhook_delivery")
     assert line["verdict"] == "not_genuine"
     assert "STRIPE_WEBHOOK_SECRET" in line["reason"]
     assert "milliseconds" in line
@@ -85,13 +96,12 @@ HOSTILE_EVENTS = [
 ]
 
 
-def test_hostile_text_stays_on_its_line(checkout):
-    with logging_server() as (server, log):
-        for event in HOSTILE_EVENTS:
-            send(server, event)
-        request("GET", f"{server.url}/{quote(HOSTILE)}")
-        text = log()
+def test_hostile_text_stays_on_its_line(server, log, checkout):
+    for event in HOSTILE_EVENTS:
+        send(server, event)
+    request("GET", f"{server.url}/{quote(HOSTILE)}")
 
+    text = log()
     assert len(lines_of(text, "webhook_delivery")) == len(HOSTILE_EVENTS)
     assert text.isascii()
     assert "\x1b" not in text
@@ -126,11 +136,10 @@ def database_that_quotes_the_member():
             cursor.execute(end)
 
 
-def test_nothing_personal_and_nothing_secret_is_in_any_line(checkout, publishable_key):
-    with logging_server() as (server, log):
-        secrets = live_through_much(server, publishable_key)
-        text = log()
+def test_nothing_personal_and_nothing_secret_is_in_any_line(server, log, checkout, publishable_key):
+    secrets = live_through_much(server, publishable_key)
 
+    text = log()
     unwanted = [
         *secrets,
         *("member@example.com", "Jenny", "Rosen", "customer_details", "payment_method"),
@@ -165,21 +174,20 @@ def live_through_much(server, key):
     return [key, signed_in["jwt"], signed_in["refresh_token"]]
 
 
-def test_an_exchange_that_fails_says_nothing_personal(checkout, publishable_key):
-    with (
-        stripe_stand_in() as stand_in,
-        logging_server(STRIPE_API_BASE=stand_in.url) as (server, log),
-    ):
-        stand_in.add(PAID)
-        with database_that_quotes_the_member():
-            answer = send_json(
-                server,
-                "/api/purchases/exchange",
-                {"token": TOKEN, "verifier": VERIFIER},
-                Authorization=f"Bearer {publishable_key}",
-            )
-        said = log() + answer.body.decode()
+def test_an_exchange_that_fails_says_nothing_personal(
+    running, server, log, checkout, publishable_key
+):
+    _, stripe = running
+    stripe.add(PAID)
+    with database_that_quotes_the_member():
+        answer = send_json(
+            server,
+            "/api/purchases/exchange",
+            {"token": TOKEN, "verifier": VERIFIER},
+            Authorization=f"Bearer {publishable_key}",
+        )
 
+    said = log() + answer.body.decode()
     unwanted = ["member@example.com", "Jenny", TOKEN, VERIFIER, publishable_key]
     assert answer.status == 500
     assert "IntegrityError" in said

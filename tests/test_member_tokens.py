@@ -105,11 +105,9 @@ def test_a_token_ends_after_a_quarter_of_an_hour(entitlements, signed_in):
     assert_refused(answer)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_library_finds_the_keys_over_the_network(signed_in):
-    with running_server(workers=1) as server:
-        keys = jwt.PyJWKClient(f"{server.url}/.well-known/jwks.json")
-        key = keys.get_signing_key_from_jwt(signed_in["jwt"])
+def test_a_library_finds_the_keys_over_the_network(allegro, signed_in):
+    keys = jwt.PyJWKClient(f"{allegro.url}/.well-known/jwks.json")
+    key = keys.get_signing_key_from_jwt(signed_in["jwt"])
 
     claims = jwt.decode(
         signed_in["jwt"], key, algorithms=["RS256"], audience=TENANT_ID, issuer="http://testserver"

@@ -1,6 +1,5 @@
 """Money goes back, by every road: what the member has then, and sees at once."""
 
-import json
 import uuid
 from itertools import permutations
 
@@ -13,8 +12,7 @@ from purchases import ledger
 from purchases.models import CreditEntry, Entitlement, Plan, Product, Purchase, Refund
 from tenants import tokens
 from tenants.models import Member
-from tests.conftest import changed, sign, stripe_event
-from tests.server import post, running_server
+from tests.conftest import changed, stripe_event
 from tests.test_concurrency import at_once
 
 BOTH = ["archive", "newsletter"]
@@ -387,35 +385,15 @@ def test_an_account_that_nobody_connected_is_ignored(deliver, checkout, recorded
 # --- at the same instant
 
 
-@pytest.fixture(scope="module")
-def running(django_db_setup, tmp_path_factory):
-    """The server, and where it spools."""
-    folder = tmp_path_factory.mktemp("spool")
-    with running_server(threads=8, env={"WEBHOOK_SPOOL_DIR": str(folder)}) as server:
-        yield server, folder
-
-
 @pytest.fixture
-def drain(running, settings):
+def drain(running_allegro, settings):
     """Take in what a busy machine could not within the time that Stripe waits."""
 
     def drain():
-        settings.WEBHOOK_SPOOL_DIR = str(running[1])
+        settings.WEBHOOK_SPOOL_DIR = str(running_allegro[1])
         spool.drain()
 
     return drain
-
-
-@pytest.fixture
-def delivery(running, transactional_db):
-    """A call that posts an event to the running server."""
-
-    def delivery(event):
-        body = json.dumps(event).encode()
-        headers = {"Stripe-Signature": sign(body), "Content-Type": "application/json"}
-        return lambda: post(f"{running[0].url}/api/webhooks/stripe", body, headers)
-
-    return delivery
 
 
 def test_sale_and_refund_at_the_same_instant_end_refunded(delivery, drain, open_checkout):

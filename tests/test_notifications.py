@@ -33,11 +33,6 @@ def receiver(settings):
 
 
 @pytest.fixture
-def secret_key(tenant):
-    return create_key(tenant, ApiKey.Kind.SECRET)
-
-
-@pytest.fixture
 def api(client, secret_key):
     """Call the API as the tenant's server."""
 

@@ -7,7 +7,7 @@ import re
 import threading
 import types
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -19,6 +19,7 @@ from stripe._object_classes import get_object_class
 from sandbox.errors import ApiError
 from sandbox.forms import nest
 from sandbox.ids import now
+from tests.loopback import serving
 from tests.sandbox_server import CLIENT_ID, KEY, SECRET, SandboxRefused, running_sandbox
 
 SELLER = "acct_1SellerAAAA"
@@ -103,17 +104,12 @@ def receiving():
         def log_message(self, *arguments):
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver = Receiver(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        receiver.may_answer.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as server:
+        receiver = Receiver(server.server_port)
+        try:
+            yield receiver
+        finally:
+            receiver.may_answer.set()
 
 
 @pytest.fixture

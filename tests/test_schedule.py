@@ -1,6 +1,5 @@
 """When dated plans run, and what the facts of a payment call for: the pure parts, by table."""
 
-import json
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -11,8 +10,7 @@ from purchases.models import Entitlement, Purchase
 from purchases.schedule import schedule
 from purchases.targets import Access, Reversals, Target, target_of
 from tenants.models import Tenant
-from tests.conftest import changed, sign, stripe_event
-from tests.server import post, running_server
+from tests.conftest import changed, stripe_event
 from tests.test_concurrency import at_once
 
 PAID = stripe_event("checkout.session.completed.paid")
@@ -273,24 +271,6 @@ def test_months_are_counted_in_the_tenants_zone(buy, tenant):
 
 
 # --- at the same instant
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup):
-    with running_server(threads=8) as server:
-        yield server
-
-
-@pytest.fixture
-def delivery(running, transactional_db):
-    """A call that posts an event to the running server."""
-
-    def delivery(event):
-        body = json.dumps(event).encode()
-        headers = {"Stripe-Signature": sign(body), "Content-Type": "application/json"}
-        return lambda: post(f"{running.url}/api/webhooks/stripe", body, headers)
-
-    return delivery
 
 
 def test_purchases_at_the_same_instant_do_not_overlap(delivery, open_checkout):

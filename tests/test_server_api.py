@@ -9,17 +9,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from purchases.models import Entitlement, Purchase, PurchaseEvent
-from tenants.keys import create_key
-from tenants.models import ApiKey, Member
+from tenants.models import Member
 from tests.conftest import changed
 
 ABSENT = "00000000-0000-4000-8000-000000000000"
 NOW = timezone.now()
-
-
-@pytest.fixture
-def secret_key(tenant):
-    return create_key(tenant, ApiKey.Kind.SECRET)
 
 
 @pytest.fixture

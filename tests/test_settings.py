@@ -1,9 +1,9 @@
 """A misconfigured deployment does not start, and says which variable to set."""
 
 import ast
-import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from itertools import pairwise
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from django.core.checks import ERROR, WARNING, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from tests.server import running_server
@@ -28,35 +29,29 @@ GOOD_SECRET = "whsec_test_allegro0000000000000000"
 LIVE_KEY = "sk_live_allegro0000000000000000"
 
 
-def run(*command, **environ):
-    """Run Python on the settings that these variables make, in a process of its own.
+def settings_with(**environ):
+    """What the settings module makes of these variables.
 
     An empty variable stands for a missing one: a developer's `.env` would fill in the latter.
     """
-    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "allegro.settings", **environ}
-    command = [sys.executable, *command]
-    return subprocess.run(
-        command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        return runpy.run_path(ROOT / "allegro" / "settings.py")
 
 
 def setting(name, **environ):
-    code = f"import json; from allegro import settings; print(json.dumps(settings.{name}))"
-    return json.loads(run("-c", code, **environ).stdout)
+    return settings_with(**environ)[name]
 
 
 def refusal(**environ):
     """Why the settings refuse these variables."""
-    finished = run("-c", "import allegro.settings", **environ)
-    assert finished.returncode == 1
-    return finished.stderr.splitlines()[-1]
+    with pytest.raises(ImproperlyConfigured) as refused:
+        settings_with(**environ)
+    return str(refused.value)
 
 
 # --- variables
-
-
-def test_the_environment_of_the_tests_is_a_valid_one():
-    assert run("-c", "import allegro.settings").returncode == 0
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -263,7 +258,16 @@ def test_a_live_key_in_debug_is_an_error(settings):
     assert problems() == [("fulfillment.E003", ERROR)]
 
 
-# --- the production server
+# --- the processes
+
+
+def run(*command, **environ):
+    """Run Python on the settings that these variables make, in a process of its own."""
+    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "allegro.settings", **environ}
+    command = [sys.executable, *command]
+    return subprocess.run(
+        command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_application_refuses_to_load_with_a_placeholder():

@@ -12,7 +12,6 @@ from django.conf import settings
 
 from fulfillment.models import StripeEvent
 from tests.conftest import sign
-from tests.server import running_server
 
 URL = "/api/webhooks/stripe"
 VECTORS = json.loads((Path(__file__).parent / "signature_vectors.json").read_text())["cases"]
@@ -57,13 +56,7 @@ def body(paid_event):
     return json.dumps(paid_event).encode()
 
 
-@pytest.fixture(scope="module")
-def server(django_db_setup):
-    with running_server(workers=1) as server:
-        yield server
-
-
-def send(server, body, *headers):
+def send(allegro, body, *headers):
     """The status of the answer to a delivery with headers of any bytes."""
     head = [
         b"POST /api/webhooks/stripe HTTP/1.1",
@@ -72,7 +65,7 @@ def send(server, body, *headers):
         b"Content-Length: %d" % len(body),
         *headers,
     ]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", allegro.port), timeout=30) as connection:
         connection.sendall(b"\r\n".join([*head, b"", body]))
         return int(connection.makefile("rb").read().split()[1])
 
@@ -257,21 +250,21 @@ def test_the_content_type_and_accept_do_not_matter(kind, client, db, recorded, b
     "name", ["non_ascii_signature", "x_lone_surrogate_in_header", "x_t_padded", "x_t_huge"]
 )
 @pytest.mark.django_db(transaction=True)
-def test_a_header_of_any_bytes_is_answered(name, server):
+def test_a_header_of_any_bytes_is_answered(name, allegro):
     case = next(case for case in VECTORS if case["name"] == name)
     header = case["header"].encode("utf-8", "surrogateescape")
 
-    status = send(server, b"{}", b"Stripe-Signature: " + header)
+    status = send(allegro, b"{}", b"Stripe-Signature: " + header)
 
     assert status == 200
     assert not StripeEvent.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_headers_are_read_as_one(server, recorded, body, paid_event):
+def test_two_headers_are_read_as_one(allegro, recorded, body, paid_event):
     header = b"Stripe-Signature: " + sign(body).encode()
 
-    status = send(server, body, header, header)
+    status = send(allegro, body, header, header)
 
     assert status == 200
     assert recorded(paid_event)

@@ -12,7 +12,7 @@ from fulfillment.models import Checkout, StripeEvent
 from purchases import ledger
 from purchases.models import Entitlement, Purchase
 from tenants.models import Member, PaymentAccount
-from tests.server import post, running_server
+from tests.server import post
 
 EMAIL = "jenny@example.com"
 OTHER_PLAN = "00000000-0000-4000-8000-000000000000"
@@ -60,17 +60,11 @@ ALL, NONE = ["archive", "newsletter"], []
 BOUGHT, NOTHING = ("paid", ALL, 10), (None, NONE, 0)
 
 
-@pytest.fixture(scope="module")
-def server(django_db_setup):
-    with running_server(workers=1) as server:
-        yield server
-
-
 @pytest.fixture
-def simulate(server, transactional_db):
+def simulate(allegro):
     """Run the command against the server; returns what it prints."""
 
-    def simulate(*arguments, url=f"{server.url}/api/webhooks/stripe"):
+    def simulate(*arguments, url=f"{allegro.url}/api/webhooks/stripe"):
         output = StringIO()
         call_command("simulate", *arguments, "--email", EMAIL, "--url", url, stdout=output)
         return output.getvalue()
@@ -263,11 +257,11 @@ def test_the_end_says_who_has_nothing(simulate, plan, scenario, ending):
     assert ending in simulate(scenario).splitlines()
 
 
-def test_the_printed_token_is_the_buyers(simulate, server, plan, publishable_key):
+def test_the_printed_token_is_the_buyers(simulate, allegro, plan, publishable_key):
     token = simulate("checkout").split()[-1]
 
     answer = post(
-        f"{server.url}/api/purchases/exchange",
+        f"{allegro.url}/api/purchases/exchange",
         json.dumps({"token": token}),
         {"Authorization": f"Bearer {publishable_key}", "Content-Type": "application/json"},
     )
@@ -299,9 +293,9 @@ def test_a_server_that_does_not_answer_is_named(simulate, plan):
         simulate("checkout", url="http://127.0.0.1:1/")
 
 
-def test_any_other_answer_than_200_is_an_error(simulate, server, plan):
+def test_any_other_answer_than_200_is_an_error(simulate, allegro, plan):
     with pytest.raises(CommandError, match="3 of 3 deliveries were not answered 200"):
-        simulate("checkout", url=f"{server.url}/api/elsewhere")
+        simulate("checkout", url=f"{allegro.url}/api/elsewhere")
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_a_starting_server_takes_in_what_the_last_one_left(
 ):
     spool.store(json.dumps(paid_event).encode())
 
-    with running_server(env={"WEBHOOK_SPOOL_DIR": os.fspath(spool_folder)}):
+    with running_server(workers=1, env={"WEBHOOK_SPOOL_DIR": os.fspath(spool_folder)}):
         status = Purchase.objects.get().status
 
     assert status == "paid"
@@ -173,7 +173,7 @@ def test_a_starting_server_takes_in_what_the_last_one_left(
 def test_a_locked_database_does_not_keep_stripe_waiting(checkout, paid_event, spool_folder):
     body = json.dumps(paid_event).encode()
     rival = connection.copy()
-    with running_server(env={"WEBHOOK_SPOOL_DIR": os.fspath(spool_folder)}) as server:
+    with running_server(workers=1, env={"WEBHOOK_SPOOL_DIR": os.fspath(spool_folder)}) as server:
         with rival.cursor() as cursor:
             for statement in LOCK[connection.vendor]:
                 cursor.execute(statement)

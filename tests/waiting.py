@@ -4,8 +4,9 @@ import time
 
 
 def wait_until(condition, *, timeout=15):
-    """Return once the condition holds; fail if it does not in `timeout` seconds."""
+    """Return the condition's first true value; fail if there is none in `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline, f"{condition} did not hold within {timeout} s"
         time.sleep(0.02)
+    return value

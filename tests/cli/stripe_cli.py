@@ -4,11 +4,11 @@ import os
 import re
 import shlex
 import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.sandbox_server import KEY
+from tests.waiting import wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "developing.md"
 TIMEOUT = 20
@@ -58,7 +58,7 @@ class StripeCli:
                 stderr=subprocess.STDOUT,
             )
         try:
-            eventually(lambda: process.poll() is not None or "Ready!" in self.output())
+            wait_until(lambda: process.poll() is not None or "Ready!" in self.output())
             assert process.poll() is None, self.output()
             yield SECRET.search(self.output())[0]
         finally:
@@ -85,12 +85,3 @@ def documented(command, replacements):
         assert placeholder in line
         line = line.replace(placeholder, value)
     return shlex.split(line)[1:]
-
-
-def eventually(condition):
-    """The first true value of the condition."""
-    deadline = time.monotonic() + TIMEOUT
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
-    return value

@@ -6,9 +6,10 @@ import pytest
 
 from fulfillment.models import StripeEvent
 from purchases.models import Entitlement, Purchase
-from tests.cli.stripe_cli import documented, eventually
+from tests.cli.stripe_cli import documented
 from tests.conftest import ACCOUNT_ID, TENANT_ID
 from tests.server import post
+from tests.waiting import wait_until
 
 COMPLETED = "checkout.session.completed"
 BARE_TRIGGER = ["trigger", COMPLETED]
@@ -49,7 +50,7 @@ def record(account_id):
     found = StripeEvent.objects.filter(
         type=COMPLETED, account_id=account_id, settled_at__isnull=False
     )
-    return eventually(found.first)
+    return wait_until(found.first)
 
 
 def outcome(account_id):
@@ -59,7 +60,7 @@ def outcome(account_id):
 
 def forwarded_to(sandbox, account_id):
     """Where the completed checkout of an account was sent, and what was answered."""
-    attempts = eventually(lambda: sandbox.attempts(record(account_id).id))
+    attempts = wait_until(lambda: sandbox.attempts(record(account_id).id))
     return [(attempt["url"], attempt["status"]) for attempt in attempts]
 
 
@@ -84,7 +85,7 @@ def test_a_bare_trigger_is_not_ours_and_the_log_says_how_to_send_a_real_one(
         assert outcome("") == ("ignored", "not_ours")
 
     assert not Purchase.objects.exists()
-    line = eventually(lambda: next((at for at in server.log().splitlines() if "not_ours" in at), 0))
+    line = wait_until(lambda: next((at for at in server.log().splitlines() if "not_ours" in at), 0))
     assert "manage.py simulate checkout" in line
     assert "docs/developing.md" in line
 
@@ -132,7 +133,7 @@ def test_what_was_not_delivered_is_sent_again(stripe_cli, server, sandbox, liste
     with stripe_cli.listening(*listen):
         server.stop()
         sandbox.pay(session_id)
-        eventually(lambda: "connection refused" in stripe_cli.output())
+        wait_until(lambda: "connection refused" in stripe_cli.output())
         server.start()
         events = sandbox.client.v1.events.list({"type": COMPLETED}, {"stripe_account": ACCOUNT_ID})
 

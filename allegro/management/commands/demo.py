@@ -14,8 +14,8 @@ from django.db import connection
 
 from allegro import demo_data
 from allegro.processes import run_together
+from purchases.amounts import display
 from purchases.models import Plan
-from purchases.money import display
 from tenants.models import Tenant
 
 

@@ -12,12 +12,11 @@ from django.core.management import call_command
 from django.db import connection
 
 from bench.world import (
-    PRICE,
+    buy,
     count_missing,
     find_damage,
     find_idle,
     is_fulfilled,
-    open_checkout,
     paid_session,
     sell,
 )
@@ -38,7 +37,7 @@ RECOVERY_TIMEOUT = 120
 NEW_SECRET = "whsec_test_second000000000000000000"
 
 
-class Shop:
+class Deployment:
     """What is sold, delivered and acknowledged; `verify` says whether it is all there."""
 
     def __init__(self, env, *, plan, server, worker, sandbox, role):
@@ -58,7 +57,8 @@ class Shop:
         """The events of as many sessions as Stripe has them, none of them delivered."""
         known = {event["id"] for event in self._events_at_stripe()}
         for _ in range(count):
-            self._buy_at_stripe()
+            self._sold += 1
+            buy(self.plan, self.sandbox, email=f"buyer{self._sold}@example.com")
         return [
             json.dumps(event).encode()
             for event in self._events_at_stripe()
@@ -99,21 +99,6 @@ class Shop:
         (body,) = self.sell(1)
         assert is_fulfilled(self.server, body)
 
-    def _buy_at_stripe(self):
-        self._sold += 1
-        item = {"currency": "eur", "unit_amount": PRICE, "product_data": {"name": "Monthly"}}
-        session = self.sandbox.client.v1.checkout.sessions.create(
-            {
-                "mode": "payment",
-                "line_items": [{"price_data": item, "quantity": 1}],
-                "success_url": "https://shop.example/thanks",
-                "metadata": {"tenant_id": str(self.plan.offer.tenant_id)},
-            },
-            {"stripe_account": ACCOUNT_ID},
-        )
-        open_checkout(self.plan, session.id)
-        self.sandbox.pay(session.id, email=f"buyer{self._sold}@example.com", wait=False)
-
     def _events_at_stripe(self):
         events, has_more, after = [], True, ""
         while has_more:
@@ -127,8 +112,8 @@ class Shop:
 
 
 @contextmanager
-def running_shop(mode):
-    """The shop on the test database, which is emptied again in the end."""
+def deployed(mode):
+    """A server and a worker on the test database, which is emptied again in the end."""
     with ExitStack() as stack:
         stack.callback(call_command, "flush", verbosity=0, interactive=False)
         spool = stack.enter_context(TemporaryDirectory(prefix="allegro-spool-"))
@@ -147,4 +132,4 @@ def running_shop(mode):
         plan = sell()
         server = stack.enter_context(running_server(env=env))
         worker = stack.enter_context(running_worker(env))
-        yield Shop(env, plan=plan, server=server, worker=worker, sandbox=sandbox, role=role)
+        yield Deployment(env, plan=plan, server=server, worker=worker, sandbox=sandbox, role=role)

@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.utils.timezone import now
 from django.views.decorators.http import require_POST
 
-from tenants.admin import ReadOnlyAdmin, note_each
+from tenants.admin.pages import ReadOnlyAdmin, note_each
 from tenants.keys import key_of_form, prefix_of, sha256
 from tenants.models import ApiKey, Tenant
 

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 from purchases import endpoints
 from purchases.models import NotificationDelivery, NotificationEndpoint
-from tenants.admin import ReadOnlyAdmin
+from tenants.admin.pages import ReadOnlyAdmin
 
 ENDPOINT_COLUMNS = (
     "url", "tenant", "created_at", "failing_since", "disabled_at", "disabled_reason",
