@@ -13,6 +13,7 @@ import pytest
 from django.core.checks import ERROR, WARNING, run_checks
 from django.db import connection
 
+from fulfillment.signatures import configured_secrets
 from tests.server import running_server
 
 ROOT = Path(__file__).parent.parent
@@ -126,8 +127,14 @@ def test_the_secret_key_decides_the_mode(key, livemode):
         (f"{GOOD_SECRET}, whsec_second ,", [GOOD_SECRET, "whsec_second"]),
     ],
 )
-def test_webhook_secrets_are_a_list_without_blanks(value, secrets):
-    assert setting("STRIPE_WEBHOOK_SECRETS", STRIPE_WEBHOOK_SECRET=value) == secrets
+def test_webhook_secrets_are_a_list_without_blanks(value, secrets, settings):
+    settings.STRIPE_WEBHOOK_SECRET = value
+
+    assert configured_secrets() == secrets
+
+
+def test_the_webhook_secret_is_read_from_the_environment():
+    assert setting("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET="one,two") == "one,two"
 
 
 def test_the_address_has_no_slash_at_its_end():
@@ -207,13 +214,13 @@ def problems():
 
 
 def test_nothing_is_wrong_with_a_secret_from_stripe(settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [GOOD_SECRET]
+    settings.STRIPE_WEBHOOK_SECRET = GOOD_SECRET
 
     assert problems() == []
 
 
 def test_no_webhook_secret_is_an_error(settings):
-    settings.STRIPE_WEBHOOK_SECRETS = []
+    settings.STRIPE_WEBHOOK_SECRET = ""
 
     assert problems() == [("fulfillment.E001", ERROR)]
 
@@ -234,13 +241,13 @@ BAD_SECRETS = [
 
 @pytest.mark.parametrize("secret", BAD_SECRETS)
 def test_a_secret_that_can_be_none_is_an_error(settings, secret):
-    settings.STRIPE_WEBHOOK_SECRETS = [secret]
+    settings.STRIPE_WEBHOOK_SECRET = secret
 
     assert problems() == [("fulfillment.E002", ERROR)]
 
 
 def test_the_bad_one_among_several_secrets_is_named_by_its_number_and_not_shown(settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [GOOD_SECRET, "whsec_short"]
+    settings.STRIPE_WEBHOOK_SECRET = f"{GOOD_SECRET},whsec_short"
 
     (problem,) = [check for check in run_checks() if check.id == "fulfillment.E002"]
 
@@ -248,10 +255,10 @@ def test_the_bad_one_among_several_secrets_is_named_by_its_number_and_not_shown(
     assert "whsec_short" not in str(problem)
 
 
-@pytest.mark.parametrize("secrets", [[], ["whsec_short"]])
-def test_in_debug_a_missing_secret_is_a_warning(settings, secrets):
+@pytest.mark.parametrize("secret", ["", "whsec_short"])
+def test_in_debug_a_missing_secret_is_a_warning(settings, secret):
     settings.DEBUG = True
-    settings.STRIPE_WEBHOOK_SECRETS = secrets
+    settings.STRIPE_WEBHOOK_SECRET = secret
 
     assert [level for _, level in problems()] == [WARNING]
 
