@@ -42,6 +42,20 @@ def _is_no_secret(secret: str) -> bool:
 
 
 @register
+def allowed_hosts(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    # In debug Django lets this machine's own names in.
+    if settings.ALLOWED_HOSTS or settings.DEBUG:
+        return []
+    return [
+        Error(
+            "ALLOWED_HOSTS is not set: every request would be refused, Stripe's as well.",
+            hint="Set it to the host in ALLEGRO_URL, and to others that reach this server.",
+            id="fulfillment.E004",
+        )
+    ]
+
+
+@register
 def live_key_in_debug(app_configs: Any, **options: Any) -> list[CheckMessage]:
     if not (settings.DEBUG and settings.STRIPE_LIVEMODE):
         return []

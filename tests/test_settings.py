@@ -137,6 +137,28 @@ def test_the_webhook_secret_is_read_from_the_environment():
     assert setting("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET="one,two") == "one,two"
 
 
+@pytest.mark.parametrize(
+    "address", ["mysql://u:hush@host/name", "postgresql+psycopg://u:hush@host/name", "db.sqlite3"]
+)
+def test_a_database_that_there_is_not_is_refused_without_showing_its_password(address):
+    reason = refusal(DATABASE_URL=address)
+
+    assert "DATABASE_URL" in reason
+    assert "hush" not in reason
+
+
+def test_what_a_database_address_asks_for_is_kept():
+    url = "postgres://u@host/name?options=-csearch_path%3Dallegro"
+
+    options = setting("DATABASES", DATABASE_URL=url)["default"]["OPTIONS"]["options"]
+
+    assert options == "-csearch_path=allegro -c synchronous_commit=on"
+
+
+def test_an_address_without_its_scheme_is_refused():
+    assert "ALLEGRO_URL is 'allegro.example'" in refusal(ALLEGRO_URL="allegro.example")
+
+
 def test_the_address_has_no_slash_at_its_end():
     assert setting("ALLEGRO_URL", ALLEGRO_URL="https://allegro.example/") == (
         "https://allegro.example"
@@ -253,6 +275,15 @@ def test_the_bad_one_among_several_secrets_is_named_by_its_number_and_not_shown(
 
     assert "Secret 2 " in problem.msg
     assert "whsec_short" not in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("debug", "expected"), [(False, [("fulfillment.E004", ERROR)]), (True, [])]
+)
+def test_no_allowed_host_is_an_error_in_production(settings, debug, expected):
+    settings.DEBUG, settings.ALLOWED_HOSTS = debug, []
+
+    assert problems() == expected
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_short"])
