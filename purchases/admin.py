@@ -37,7 +37,8 @@ from tenants.admin import (
     TenantAdmin,
     TenantsOwnAdmin,
 )
-from tenants.models import Member, Tenant
+from tenants.admin_scope import ScopedAdmin
+from tenants.models import Member, PaymentAccount, Tenant
 
 
 def preformatted(text: str) -> SafeString:
@@ -63,7 +64,7 @@ def shortened(identifier: str) -> str:
 # --- what is sold
 
 
-class PricedAdmin(admin.ModelAdmin):
+class PricedAdmin(ScopedAdmin):
     """Shows `amount` and `currency` as one price."""
 
     @admin.display(ordering="amount")
@@ -121,6 +122,7 @@ class OfferAdmin(TenantsOwnAdmin):
 class PlanAdmin(PricedAdmin):
     """Plans are added on their offer's page."""
 
+    tenant_path = "offer__tenant"
     list_display = ["name", "offer", "tenant", "price", "duration", "credits", "is_active"]
     list_filter = ["is_active", "currency"]
     list_select_related = ["offer__tenant"]
@@ -149,6 +151,7 @@ class PlanAdmin(PricedAdmin):
 
 @admin.register(CreditPackage)
 class CreditPackageAdmin(PricedAdmin):
+    tenant_path = None
     list_display = ["key", "credits", "price", "is_active"]
     list_filter = ["is_active"]
     search_fields = ["key"]
@@ -270,6 +273,10 @@ def _fate_of(row: Charge | Refund | Dispute) -> str:
 
 class OfPayment:
     """A row of Stripe's that names a payment: leads to the purchase it paid for, if any."""
+
+    def rows_of(self, tenants: QuerySet[Tenant], rows: QuerySet[Any]) -> QuerySet[Any]:
+        accounts = PaymentAccount.objects.filter(tenant__in=tenants)
+        return rows.filter(account_id__in=accounts.values("stripe_account_id"))
 
     def purchase(self, row: Charge | Refund | Dispute) -> SafeString | None:
         purchase = Purchase.objects.filter(

@@ -9,6 +9,7 @@ from django.db.models import QuerySet, URLField
 from django.http import HttpRequest
 from django.utils.timezone import now
 
+from tenants.admin_scope import ScopedAdmin
 from tenants.connect_admin import StripeSection
 from tenants.models import (
     ConnectAttempt,
@@ -34,7 +35,7 @@ class ReadOnly:
         return False
 
 
-class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin):
+class ReadOnlyAdmin(ReadOnly, ScopedAdmin):
     # These tables grow without end, and a search would count all of their rows each time.
     show_full_result_count = False
 
@@ -71,7 +72,7 @@ class WholeRowForm(forms.ModelForm):
         return excluded - (columns - set(self.fields))
 
 
-class TenantsOwnAdmin(admin.ModelAdmin):
+class TenantsOwnAdmin(ScopedAdmin):
     """What belongs to a tenant for good: it is chosen once."""
 
     form = WholeRowForm
@@ -84,6 +85,7 @@ class TenantsOwnAdmin(admin.ModelAdmin):
 
 @admin.register(Tenant)
 class TenantAdmin(StripeSection):
+    tenant_path = "pk"
     list_display = ["name", "slug", "is_active", "timezone", "id", "created_at"]
     list_filter = ["is_active"]
     search_fields = ["id", "slug", "name", "payment_accounts__stripe_account_id"]
@@ -129,7 +131,7 @@ class ConnectAttemptAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Member)
-class MemberAdmin(admin.ModelAdmin):
+class MemberAdmin(ScopedAdmin):
     """Members come with their purchases; a person may correct how one is called and reached."""
 
     form = WholeRowForm
@@ -166,6 +168,7 @@ SESSION_COLUMNS = (
 
 @admin.register(MemberSession)
 class MemberSessionAdmin(ReadOnlyAdmin):
+    tenant_path = "member__tenant"
     list_display = SESSION_COLUMNS
     list_filter = ["authenticated", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["member__tenant"]
@@ -179,13 +182,16 @@ class MemberSessionAdmin(ReadOnlyAdmin):
 
 @admin.register(SigningKey)
 class SigningKeyAdmin(ReadOnlyAdmin):
+    tenant_path = None
     list_display = ["kid", "active_from", "retired_at"]
     search_fields = ["kid"]
     fields = ["kid", "active_from", "retired_at", "public_key"]
 
 
 @admin.register(TenantUser)
-class TenantUserAdmin(admin.ModelAdmin):
+class TenantUserAdmin(ScopedAdmin):
+    # Whoever could leave their tenants would be taken for the platform's own.
+    tenant_path = None
     list_display = ["user", "tenant", "role"]
     list_filter = ["role"]
     list_select_related = ["user", "tenant"]
