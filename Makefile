@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser npm test test-cli check demo format lock clean
+.PHONY: help setup browser npm test test-cli check bench demo format lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -78,6 +78,11 @@ check: setup ## Lint, format, types, import rules, migrations, compiled requirem
 	$(TEST_SETTINGS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(TEST_SETTINGS) $(BIN)/python manage.py check
 	$(BIN)/python -m pytest -q tests/test_tooling.py -k requirements
+
+bench: setup ## Run the benchmarks (20 minutes); ARGS="--seed 7" repeats one
+	$(BIN)/python -m bench.crash $(ARGS)
+	$(BIN)/python -m bench.kills $(ARGS)
+	$(BIN)/python -m tests.postgres $(BIN)/python -m bench.mixed $(ARGS)
 
 demo: setup .env ## Run the whole product on this machine
 	$(BIN)/python manage.py demo
