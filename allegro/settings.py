@@ -55,13 +55,16 @@ SECRET_KEY_FALLBACKS = words("SECRET_KEY_FALLBACKS")
 DEBUG = flag("DEBUG", default=False)
 ALLOWED_HOSTS = words("ALLOWED_HOSTS")
 ALLEGRO_URL = required("ALLEGRO_URL").rstrip("/")
+if not ALLEGRO_URL.startswith(("https://", "http://")):
+    raise ImproperlyConfigured(f"ALLEGRO_URL is {ALLEGRO_URL!r}; write https:// and the host.")
 
 # Stripe Connect. Stripe shows a webhook secret only once the endpoint exists, so its absence is
 # a system check (fulfillment/checks.py), not a crash here.
 STRIPE_CONNECT_CLIENT_ID = required("STRIPE_CONNECT_CLIENT_ID")
 STRIPE_SECRET_KEY = required("STRIPE_SECRET_KEY")
 STRIPE_PUBLISHABLE_KEY = required("STRIPE_PUBLISHABLE_KEY")
-STRIPE_WEBHOOK_SECRETS = words("STRIPE_WEBHOOK_SECRET")
+# One, or several separated by commas: signatures.configured_secrets() reads them.
+STRIPE_WEBHOOK_SECRET = os.environ.get("STRIPE_WEBHOOK_SECRET", "")
 STRIPE_WEBHOOK_RESPONSES = one_of(
     "STRIPE_WEBHOOK_RESPONSES", "always_200", "store_or_503", "strict"
 )
@@ -141,9 +144,18 @@ TEMPLATES = [
 
 def database(url: str) -> dict[str, Any]:
     """The connection settings under which a committed row survives a power cut."""
-    config: dict[str, Any] = dict(
-        dj_database_url.parse(url, conn_max_age=300, conn_health_checks=True)
+    # The address itself stays unsaid: it may hold a password.
+    refusal = ImproperlyConfigured(
+        "DATABASE_URL is no address of a database we know; write "
+        "postgres://user:password@host:5432/name, or leave it empty for SQLite."
     )
+    try:
+        parsed = dj_database_url.parse(url, conn_max_age=300, conn_health_checks=True)
+    except ValueError:
+        raise refusal from None
+    config: dict[str, Any] = dict(parsed)
+    if config["ENGINE"] not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+        raise refusal
     options = config.setdefault("OPTIONS", {})
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["ENGINE"] = "allegro.sqlite3"
@@ -155,7 +167,7 @@ def database(url: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
     else:
-        options["options"] = "-c synchronous_commit=on"
+        options["options"] = f"{options.pop('options', '')} -c synchronous_commit=on".strip()
         options["connect_timeout"] = 2
     return config
 

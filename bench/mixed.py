@@ -94,7 +94,7 @@ def mixed(*, seconds: float, seed: int) -> Report:
             *(
                 {
                     "url": f"{server.url}/api/webhooks/stripe",
-                    "secret": settings.STRIPE_WEBHOOK_SECRETS[0],
+                    "secret": settings.STRIPE_WEBHOOK_SECRET,
                 }
                 for server in servers
             )

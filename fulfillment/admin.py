@@ -144,6 +144,7 @@ STILL_REJECTED_HINT = (
 
 @admin.register(RejectedDelivery)
 class RejectedDeliveryAdmin(ReadOnlyAdmin):
+    tenant_path = None
     list_display = ["received_at", "reason"]
     search_fields = ["reason"]
     actions = ["verify_again"]
@@ -179,12 +180,14 @@ RECONCILIATION_COLUMNS = (
 
 @admin.register(Reconciliation)
 class ReconciliationAdmin(ReadOnlyAdmin):
+    tenant_path = None
     list_display = fields = RECONCILIATION_COLUMNS
     search_fields = ["account_id"]
 
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
+    tenant_path = None
     list_display = fields = ("name", "started_at", "seen_at")
     search_fields = ["name"]
 

@@ -64,7 +64,7 @@ class CreditCheckout(TenantView):
 
     raises = (
         errors.PackageNotFound,
-        errors.InvalidReturnUrl,
+        errors.InvalidCheckoutUrl,
         errors.NotConnected,
         errors.CheckoutUnavailable,
     )

@@ -21,6 +21,8 @@ from tenants.origins import origin_of
 
 # How long Stripe keeps a session open when nothing else is asked for.
 SESSION_LIFETIME = timedelta(hours=24)
+# Stripe puts the session's id in its place when it sends the buyer back.
+SESSION_ID = "{CHECKOUT_SESSION_ID}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +173,8 @@ def open_package_checkout(
     package = CreditPackage.objects.filter(key=package_key, is_active=True).first()
     if package is None:
         raise errors.PackageNotFound
-    if origin_of(success_url) is None or origin_of(cancel_url) is None:
-        raise errors.InvalidReturnUrl
+    if None in (origin_of(success_url.replace(SESSION_ID, "")), origin_of(cancel_url)):
+        raise errors.InvalidCheckoutUrl
     checkout = Checkout(
         tenant=tenant,
         package=package,

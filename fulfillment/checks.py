@@ -6,6 +6,8 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 
+from fulfillment.signatures import configured_secrets
+
 MIN_SECRET_LENGTH = 20
 PLACEHOLDERS = ("changeme", "change_me", "replace", "placeholder", "example", "your_")
 
@@ -14,7 +16,7 @@ PLACEHOLDERS = ("changeme", "change_me", "replace", "placeholder", "example", "y
 def webhook_secrets(app_configs: Any, **options: Any) -> list[CheckMessage]:
     # On a laptop the secret often comes only after the first start, from `stripe listen`.
     level = checks.Warning if settings.DEBUG else Error
-    if not settings.STRIPE_WEBHOOK_SECRETS:
+    if not configured_secrets():
         return [
             level(
                 "STRIPE_WEBHOOK_SECRET is not set: no webhook from Stripe can be verified.",
@@ -28,7 +30,7 @@ def webhook_secrets(app_configs: Any, **options: Any) -> list[CheckMessage]:
             hint="Copy the signing secret (whsec_…) from the endpoint's page at Stripe.",
             id="fulfillment.E002",
         )
-        for number, secret in enumerate(settings.STRIPE_WEBHOOK_SECRETS, start=1)
+        for number, secret in enumerate(configured_secrets(), start=1)
         if _is_no_secret(secret)
     ]
 
@@ -37,6 +39,20 @@ def _is_no_secret(secret: str) -> bool:
     varied = len(set(secret.removeprefix("whsec_"))) > 3
     named = any(placeholder in secret.lower() for placeholder in PLACEHOLDERS)
     return len(secret) < MIN_SECRET_LENGTH or not varied or named
+
+
+@register
+def allowed_hosts(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    # In debug Django lets this machine's own names in.
+    if settings.ALLOWED_HOSTS or settings.DEBUG:
+        return []
+    return [
+        Error(
+            "ALLOWED_HOSTS is not set: every request would be refused, Stripe's as well.",
+            hint="Set it to the host in ALLEGRO_URL, and to others that reach this server.",
+            id="fulfillment.E004",
+        )
+    ]
 
 
 @register

@@ -24,6 +24,10 @@ class InvalidReturnUrl(APIException):
     default_detail = "The return URL is not on one of the tenant's allowed origins."
 
 
+class InvalidCheckoutUrl(InvalidReturnUrl):
+    default_detail = "Send success_url and cancel_url as whole addresses, with https://."
+
+
 class MemberRequired(APIException):
     status_code = status.HTTP_401_UNAUTHORIZED
     default_code = "member_required"

@@ -28,7 +28,7 @@ class NoSecretMatches(InvalidSignature):
 
     def __init__(self, header: str) -> None:
         super().__init__(
-            f"no signature matches any of the {len(settings.STRIPE_WEBHOOK_SECRETS)} secrets in "
+            f"no signature matches any of the {len(configured_secrets())} secrets in "
             "STRIPE_WEBHOOK_SECRET; copy it from the endpoint's page at Stripe, or from "
             "`stripe listen`"
         )
@@ -41,6 +41,12 @@ class SigningSecret:
 
     number: int
     fingerprint: str
+
+
+def configured_secrets() -> list[str]:
+    """The secrets in STRIPE_WEBHOOK_SECRET, in their order; none while it is not set."""
+    secrets = (part.strip() for part in settings.STRIPE_WEBHOOK_SECRET.split(","))
+    return [secret for secret in secrets if secret]
 
 
 def verify_signature(
@@ -58,7 +64,7 @@ def verify_signature(
     clock = int((received_at or timezone.now()).timestamp())
     if abs(clock - timestamp) > TOLERANCE_SECONDS:
         raise InvalidSignature(f"the timestamp {timestamp} is more than 300 s off our clock")
-    for number, secret in enumerate(settings.STRIPE_WEBHOOK_SECRETS, start=1):
+    for number, secret in enumerate(configured_secrets(), start=1):
         expected = _digest(body, secret, timestamp).encode()
         if any(hmac.compare_digest(expected, signature) for signature in signatures):
             return SigningSecret(number, fingerprint(secret))

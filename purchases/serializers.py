@@ -16,7 +16,7 @@ class EntitlementSerializer(serializers.ModelSerializer[Entitlement]):
 
 
 class PurchaseSerializer(serializers.ModelSerializer[Purchase]):
-    name = serializers.CharField(source="snapshot.name")
+    name = serializers.CharField(source="snapshot.name", read_only=True)
 
     class Meta:
         model = Purchase

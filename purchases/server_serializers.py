@@ -45,9 +45,9 @@ class GrantedSerializer(serializers.ModelSerializer[Entitlement]):
 
 
 class SaleSerializer(serializers.ModelSerializer[Purchase]):
-    name = serializers.CharField(source="snapshot.name")
+    name = serializers.CharField(source="snapshot.name", read_only=True)
     products = serializers.SerializerMethodField()
-    credits = serializers.IntegerField(source="snapshot.credits")
+    credits = serializers.IntegerField(source="snapshot.credits", read_only=True)
 
     class Meta:
         model = Purchase
@@ -60,7 +60,7 @@ class SaleSerializer(serializers.ModelSerializer[Purchase]):
         read_only_fields = fields
 
     def get_products(self, purchase: Purchase) -> list[str]:
-        return [product["slug"] for product in purchase.snapshot["products"]]
+        return [product["slug"] for product in purchase.snapshot.get("products", [])]
 
 
 class AudienceMemberSerializer(serializers.ModelSerializer[Member]):

@@ -96,7 +96,8 @@ def _announce(purchase: Purchase, status: Status | None, refunded: int) -> list[
         elif status in (Status.DISPUTED, Status.LOST):
             kinds.append(Type.DISPUTE_WON)
     if purchase.refunded_amount != refunded and purchase.status != Status.REFUNDED:
-        kinds.append(Type.PURCHASE_PARTIALLY_REFUNDED)
+        is_all = purchase.refunded_amount == purchase.amount_total
+        kinds.append(Type.PURCHASE_REFUNDED if is_all else Type.PURCHASE_PARTIALLY_REFUNDED)
     data = {
         "amount": purchase.amount_total,
         "refunded_amount": purchase.refunded_amount,

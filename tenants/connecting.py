@@ -17,6 +17,7 @@ from django.utils.timezone import now
 from tenants import connect_errors as errors
 from tenants import gateway
 from tenants.accounts import store_facts, whole_second
+from tenants.admin_scope import tenants_of
 from tenants.keys import sha256
 from tenants.models import ConnectAttempt, PaymentAccount, Tenant, TenantUser
 
@@ -27,13 +28,13 @@ LIFETIME = timedelta(minutes=10)
 
 def may_connect(user: User | AnonymousUser, tenant: Tenant | None) -> bool:
     """Whether the user may connect and disconnect the tenant's account (None: anybody's)."""
-    if user.is_superuser or (user.is_staff and user.has_perm("tenants.change_paymentaccount")):
-        return user.is_active
-    if tenant is None or not user.is_staff:
+    if user.is_superuser or not user.is_staff:
+        return user.is_superuser and user.is_active
+    tenants = tenants_of(user)
+    if tenants is not None and (tenant is None or tenant not in tenants):
         return False
-    return TenantUser.objects.filter(
-        user_id=user.pk, tenant=tenant, role=TenantUser.Role.ADMIN
-    ).exists()
+    own = TenantUser.objects.filter(user_id=user.pk, tenant=tenant, role=TenantUser.Role.ADMIN)
+    return user.has_perm("tenants.change_paymentaccount") or own.exists()
 
 
 def start(tenant: Tenant, *, user: User, session_key: str) -> str:

@@ -272,7 +272,8 @@ class TenantUser(models.Model):
         VIEWER = "viewer"
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tenant_users")
-    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="users")
+    # Protected: who lost their last tenant would be taken for the platform's own.
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="users")
     role = models.CharField(max_length=6, choices=Role)
 
     class Meta:

@@ -38,7 +38,7 @@ def stripe_event(name):
 def sign(body, *, secret=None, timestamp=None):
     """The `Stripe-Signature` header that Stripe would send with the body."""
     timestamp = int(time.time()) if timestamp is None else timestamp
-    secret = settings.STRIPE_WEBHOOK_SECRETS[0] if secret is None else secret
+    secret = settings.STRIPE_WEBHOOK_SECRET if secret is None else secret
     digest = hmac.new(secret.encode(), b"%d.%s" % (timestamp, body), hashlib.sha256).hexdigest()
     return f"t={timestamp},v1={digest}"
 

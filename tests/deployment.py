@@ -121,7 +121,7 @@ def deployed(mode):
         env = {
             "WEBHOOK_SPOOL_DIR": spool,
             "STRIPE_WEBHOOK_RESPONSES": mode,
-            "STRIPE_WEBHOOK_SECRET": f"{settings.STRIPE_WEBHOOK_SECRETS[0]},{NEW_SECRET}",
+            "STRIPE_WEBHOOK_SECRET": f"{settings.STRIPE_WEBHOOK_SECRET},{NEW_SECRET}",
             "STRIPE_API_BASE": sandbox.url,
             "STRIPE_SECRET_KEY": KEY,
         }

@@ -730,6 +730,71 @@ def test_process_again_is_open_to_whoever_has_its_permission(client, operator, h
     assert held.status == "done"
 
 
+# --- a tenant's own people
+
+
+OF_THE_PLATFORM = [
+    TenantUser, SigningKey, CreditPackage, RejectedDelivery, Reconciliation, Worker,
+]  # fmt: skip
+
+
+@pytest.fixture
+def tenants_client(client, django_user_model, furnish):
+    """Somebody of the first of two tenants who may do everything that one can be permitted."""
+    user = django_user_model.objects.create(username="owner", is_staff=True)
+    user.user_permissions.set(Permission.objects.all())
+    TenantUser.objects.create(user=user, tenant=furnish(1), role="viewer")
+    client.force_login(user)
+    return client
+
+
+@every(MODELS)
+def test_a_tenants_user_sees_that_tenants_rows_alone(tenants_client, furnish, model):
+    own = set() if model in OF_THE_PLATFORM else set(model.objects.all())
+    furnish(2)
+
+    page = tenants_client.get(page_of(model))
+    statuses = {row: tenants_client.get(page_of(row)).status_code for row in model.objects.all()}
+
+    assert set(page.context["cl"].queryset) == own
+    # What a page that is not there answers, too.
+    assert statuses == {row: 200 if row in own else 302 for row in statuses}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (Product, {"slug": "new", "name": "New"}),
+        (ApiKey, {"kind": "secret", "nonce": "n" * 43}),
+    ],
+)
+def test_a_tenants_user_adds_nothing_to_another(tenants_client, furnish, model, fields):
+    other = furnish(2)
+    count = model.objects.count()
+
+    page = tenants_client.post(f"{page_of(model)}add/", {**fields, "tenant": other.pk})
+
+    assert "not one of the available choices" in page.text
+    assert model.objects.count() == count
+
+
+def test_a_tenants_user_replaces_no_key_of_another(tenants_client, furnish):
+    theirs = furnish(2).api_keys.get()
+
+    page = tenants_client.post(page_of(theirs).replace("change", "replace"), {"nonce": "n" * 43})
+
+    assert page.status_code == 404
+
+
+def test_a_tenant_with_users_is_not_deleted(admin_client, tenant, django_user_model):
+    user = django_user_model.objects.create(username="owner", is_staff=True)
+    TenantUser.objects.create(user=user, tenant=tenant, role="viewer")
+
+    admin_client.post(page_of(tenant).replace("change", "delete"), {"post": "yes"})
+
+    assert TenantUser.objects.exists()
+
+
 # --- a tenant is enabled again
 
 

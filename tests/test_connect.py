@@ -190,9 +190,12 @@ def test_the_tenants_page_offers_the_button_to_who_may_press_it(
     assert ("Connect Stripe" in page.text) is (role == "admin")
 
 
-def test_the_admin_of_another_tenant_may_not(client, django_user_model, tenant, other_account):
+@pytest.mark.parametrize("permission", [False, True])
+def test_the_admin_of_another_tenant_may_not(
+    client, django_user_model, tenant, other_account, permission
+):
     user = django_user_model.objects.create(username="u", is_staff=True)
-    permit(user, role="admin", tenant=other_account.tenant)
+    permit(user, role="admin", tenant=other_account.tenant, permission=permission)
     client.force_login(user)
 
     assert says(client.get(START), "Not allowed", 403)

@@ -117,6 +117,7 @@ def test_the_packages_on_sale_are_listed(api, package):
         ({"package": "old"}, (404, "package_not_found")),
         ({"package": ""}, (400, "invalid_request")),
         ({"success_url": "/done"}, (400, "invalid_return_url")),
+        ({"success_url": "{CHECKOUT_SESSION_ID}"}, (400, "invalid_return_url")),
         ({"cancel_url": "javascript:alert(1)"}, (400, "invalid_return_url")),
     ],
 )

@@ -9,7 +9,15 @@ import pytest
 from fulfillment import spool
 from fulfillment.models import StripeEvent
 from purchases import ledger
-from purchases.models import CreditEntry, Entitlement, Plan, Product, Purchase, Refund
+from purchases.models import (
+    CreditEntry,
+    Entitlement,
+    Plan,
+    Product,
+    Purchase,
+    PurchaseEvent,
+    Refund,
+)
 from tenants import tokens
 from tenants.models import Member
 from tests.conftest import changed, stripe_event
@@ -221,6 +229,9 @@ def test_a_full_refund_and_a_lost_dispute_take_credits_once(names, deliver, chec
 
     assert state() == ("lost", [], 0)
     assert list(amounts()) == [10, -10]
+    assert [event.type for event in PurchaseEvent.objects.filter(type__contains="refunded")] == [
+        "purchase.refunded"
+    ]
 
 
 def amounts():

@@ -74,7 +74,7 @@ def test_a_delivery_that_no_secret_signed_is_kept(mode, deliver, paid_event, set
 
 
 def test_with_no_secret_set_yet_deliveries_are_kept(deliver, paid_event, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = []
+    settings.STRIPE_WEBHOOK_SECRET = ""
 
     deliver(paid_event, secret=WRONG)
 
@@ -215,7 +215,7 @@ def test_once_the_secret_is_right_what_was_kept_is_fulfilled(
     rejected, reverify, recorded, paid_event, settings
 ):
     received_at = RejectedDelivery.objects.get().received_at
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
 
     with time_machine.travel(timezone.now() + timedelta(days=1)):
         lines = reverify()
@@ -244,7 +244,7 @@ def test_one_that_was_tampered_with_stays(post, reverify, checkout, paid_event, 
     body = json.dumps(paid_event).encode()
     post(body.replace(b"25000", b"25001"), sign(body, secret=RIGHT))
     post(body, sign(body, secret=RIGHT))
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
 
     lines = reverify()
 
@@ -256,13 +256,13 @@ def test_one_that_was_tampered_with_stays(post, reverify, checkout, paid_event, 
 def test_its_age_is_that_at_receipt(rejected, reverify, settings):
     """A signature replayed long after it was made is no better for having been kept."""
     RejectedDelivery.objects.update(received_at=timezone.now() + timedelta(seconds=310))
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
 
     assert reverify()[-1] == "1 still rejected."
 
 
 def test_a_dry_run_changes_nothing(rejected, reverify, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
 
     lines = reverify("--dry-run")
 
@@ -272,7 +272,7 @@ def test_a_dry_run_changes_nothing(rejected, reverify, settings):
 
 
 def test_a_second_run_finds_nothing(rejected, reverify, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
     reverify()
 
     assert reverify() == ["No rejected deliveries are kept."]
@@ -282,7 +282,7 @@ def test_a_second_run_finds_nothing(rejected, reverify, settings):
 def test_one_that_came_again_meanwhile_is_fulfilled_once(
     rejected, reverify, deliver, paid_event, settings
 ):
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
     deliver(paid_event, secret=RIGHT)
 
     reverify()
@@ -295,7 +295,7 @@ def test_one_that_came_again_meanwhile_is_fulfilled_once(
 def test_two_runs_side_by_side_fulfill_once(checkout, deliver, paid_event, reverify, settings):
     for _ in range(3):
         deliver(paid_event, secret=RIGHT)
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
     barrier = threading.Barrier(2)
     errors = []
 
@@ -321,7 +321,7 @@ def test_two_runs_side_by_side_fulfill_once(checkout, deliver, paid_event, rever
 def test_one_that_the_database_refuses_stays(deliver, reverify, paid_event, settings):
     refuse, accept = REFUSE[connection.vendor]
     deliver(changed(paid_event, event_id="evt_poison"), secret=RIGHT)
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
     with connection.cursor() as cursor:
         cursor.execute(refuse)
 
@@ -338,7 +338,7 @@ def test_one_that_the_database_refuses_stays(deliver, reverify, paid_event, sett
 
 
 def test_the_record_tells_the_secrets_apart_and_gives_none_away(deliver, paid_event, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [WRONG, RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = f"{WRONG},{RIGHT}"
 
     for number, secret in enumerate([WRONG, RIGHT, RIGHT]):
         deliver(changed(paid_event, event_id=f"evt_{number}"), secret=secret)
@@ -361,7 +361,7 @@ def press(client):
 
 
 def test_an_operator_lets_in_what_is_genuine(admin_client, rejected, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
 
     page = press(admin_client)
 
@@ -379,7 +379,7 @@ def test_an_operator_is_told_what_is_still_rejected(admin_client, rejected):
 
 
 def test_letting_in_takes_a_permission(client, rejected, django_user_model, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
     viewer = django_user_model.objects.create(username="viewer", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_rejecteddelivery"))
     client.force_login(viewer)
@@ -422,7 +422,7 @@ def test_the_alarm_is_over_once_they_are_let_in(deliver, reverify, paid_event, s
     for _ in range(5):
         deliver(paid_event, secret=RIGHT)
     was_alarming = quarantine.is_alarming()
-    settings.STRIPE_WEBHOOK_SECRETS = [RIGHT]
+    settings.STRIPE_WEBHOOK_SECRET = RIGHT
 
     reverify()
 

@@ -164,7 +164,7 @@ def test_a_bought_credit_package_is_found_on_the_platforms_account(
         "/api/v1/credits/checkout",
         {
             "package": "10_credits",
-            "success_url": "https://acme.example/done",
+            "success_url": "https://acme.example/done?session={CHECKOUT_SESSION_ID}",
             "cancel_url": "https://acme.example/",
         },
         content_type="application/json",

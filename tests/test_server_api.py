@@ -178,6 +178,22 @@ def test_a_purchase_is_shown(api, member, plan, paid_event):
     assert (answer["status"], answer["fulfilled_by"]) == ("paid", "webhook")
 
 
+def test_a_purchase_of_which_only_the_payment_is_known_is_shown(api, ids, reader):
+    purchase = Purchase.objects.create(
+        tenant=reader.tenant,
+        member=reader,
+        livemode=False,
+        amount_subtotal=1000,
+        amount_total=1000,
+        currency="eur",
+        payment_status="unpaid",
+        status="pending",
+    )
+
+    assert ids("purchases") == [str(purchase.id)]
+    assert api(f"purchases/{purchase.id}").json()["products"] == []
+
+
 @pytest.mark.parametrize(
     ("query", "is_found"),
     [

@@ -14,6 +14,7 @@ from django.core.checks import ERROR, WARNING, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
+from fulfillment.signatures import configured_secrets
 from tests.server import running_server
 
 ROOT = Path(__file__).parent.parent
@@ -121,8 +122,36 @@ def test_the_secret_key_decides_the_mode(key, livemode):
         (f"{GOOD_SECRET}, whsec_second ,", [GOOD_SECRET, "whsec_second"]),
     ],
 )
-def test_webhook_secrets_are_a_list_without_blanks(value, secrets):
-    assert setting("STRIPE_WEBHOOK_SECRETS", STRIPE_WEBHOOK_SECRET=value) == secrets
+def test_webhook_secrets_are_a_list_without_blanks(value, secrets, settings):
+    settings.STRIPE_WEBHOOK_SECRET = value
+
+    assert configured_secrets() == secrets
+
+
+def test_the_webhook_secret_is_read_from_the_environment():
+    assert setting("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET="one,two") == "one,two"
+
+
+@pytest.mark.parametrize(
+    "address", ["mysql://u:hush@host/name", "postgresql+psycopg://u:hush@host/name", "db.sqlite3"]
+)
+def test_a_database_that_there_is_not_is_refused_without_showing_its_password(address):
+    reason = refusal(DATABASE_URL=address)
+
+    assert "DATABASE_URL" in reason
+    assert "hush" not in reason
+
+
+def test_what_a_database_address_asks_for_is_kept():
+    url = "postgres://u@host/name?options=-csearch_path%3Dallegro"
+
+    options = setting("DATABASES", DATABASE_URL=url)["default"]["OPTIONS"]["options"]
+
+    assert options == "-csearch_path=allegro -c synchronous_commit=on"
+
+
+def test_an_address_without_its_scheme_is_refused():
+    assert "ALLEGRO_URL is 'allegro.example'" in refusal(ALLEGRO_URL="allegro.example")
 
 
 def test_the_address_has_no_slash_at_its_end():
@@ -202,13 +231,13 @@ def problems():
 
 
 def test_nothing_is_wrong_with_a_secret_from_stripe(settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [GOOD_SECRET]
+    settings.STRIPE_WEBHOOK_SECRET = GOOD_SECRET
 
     assert problems() == []
 
 
 def test_no_webhook_secret_is_an_error(settings):
-    settings.STRIPE_WEBHOOK_SECRETS = []
+    settings.STRIPE_WEBHOOK_SECRET = ""
 
     assert problems() == [("fulfillment.E001", ERROR)]
 
@@ -229,13 +258,13 @@ BAD_SECRETS = [
 
 @pytest.mark.parametrize("secret", BAD_SECRETS)
 def test_a_secret_that_can_be_none_is_an_error(settings, secret):
-    settings.STRIPE_WEBHOOK_SECRETS = [secret]
+    settings.STRIPE_WEBHOOK_SECRET = secret
 
     assert problems() == [("fulfillment.E002", ERROR)]
 
 
 def test_the_bad_one_among_several_secrets_is_named_by_its_number_and_not_shown(settings):
-    settings.STRIPE_WEBHOOK_SECRETS = [GOOD_SECRET, "whsec_short"]
+    settings.STRIPE_WEBHOOK_SECRET = f"{GOOD_SECRET},whsec_short"
 
     (problem,) = [check for check in run_checks() if check.id == "fulfillment.E002"]
 
@@ -243,10 +272,19 @@ def test_the_bad_one_among_several_secrets_is_named_by_its_number_and_not_shown(
     assert "whsec_short" not in str(problem)
 
 
-@pytest.mark.parametrize("secrets", [[], ["whsec_short"]])
-def test_in_debug_a_missing_secret_is_a_warning(settings, secrets):
+@pytest.mark.parametrize(
+    ("debug", "expected"), [(False, [("fulfillment.E004", ERROR)]), (True, [])]
+)
+def test_no_allowed_host_is_an_error_in_production(settings, debug, expected):
+    settings.DEBUG, settings.ALLOWED_HOSTS = debug, []
+
+    assert problems() == expected
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_short"])
+def test_in_debug_a_missing_secret_is_a_warning(settings, secret):
     settings.DEBUG = True
-    settings.STRIPE_WEBHOOK_SECRETS = secrets
+    settings.STRIPE_WEBHOOK_SECRET = secret
 
     assert [level for _, level in problems()] == [WARNING]
 

@@ -27,6 +27,8 @@ OUR_VERDICTS = {
     "payload_not_utf8": True,
     "x_json_list": True,
     "x_empty_body": True,
+    # Blanks around a secret are an accident of copying.
+    "x_secret_trailing_newline": True,
 }
 # Genuine but no event.
 UNREADABLE = {"payload_not_utf8", "x_json_list", "x_empty_body", "x_json_event_like"}
@@ -77,7 +79,7 @@ def send(allegro, body, *headers):
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
 def test_only_what_is_genuine_is_kept(case, mode, post, settings):
     settings.STRIPE_WEBHOOK_RESPONSES = mode
-    settings.STRIPE_WEBHOOK_SECRETS = [case["secret"]] if case["secret"] else []
+    settings.STRIPE_WEBHOOK_SECRET = case["secret"] or ""
     is_refused = mode == "strict" and (not is_genuine(case) or case["name"] in UNREADABLE)
 
     with time_machine.travel(case["now"], tick=False):
@@ -91,7 +93,7 @@ def test_only_what_is_genuine_is_kept(case, mode, post, settings):
 @pytest.mark.parametrize("name", sorted(UNREADABLE))
 def test_a_genuine_body_without_an_event_is_held(name, post, settings):
     case = next(case for case in VECTORS if case["name"] == name)
-    settings.STRIPE_WEBHOOK_SECRETS = [case["secret"]]
+    settings.STRIPE_WEBHOOK_SECRET = case["secret"]
     body = base64.b64decode(case["payload_base64"])
 
     with time_machine.travel(case["now"], tick=False):
@@ -121,10 +123,10 @@ def test_the_signature_is_good_for_five_minutes(age, is_accepted, deliver, paid_
 # --- the secrets
 
 
-@pytest.mark.parametrize("secrets", [[SECRET, OTHER_SECRET], [OTHER_SECRET, SECRET]])
+@pytest.mark.parametrize("secrets", [f"{SECRET},{OTHER_SECRET}", f" {OTHER_SECRET} , {SECRET}\n"])
 @pytest.mark.parametrize("secret", [SECRET, OTHER_SECRET])
 def test_any_of_several_secrets_will_do(secret, secrets, deliver, recorded, settings, paid_event):
-    settings.STRIPE_WEBHOOK_SECRETS = secrets
+    settings.STRIPE_WEBHOOK_SECRET = secrets
 
     deliver(paid_event, secret=secret)
 
@@ -132,7 +134,7 @@ def test_any_of_several_secrets_will_do(secret, secrets, deliver, recorded, sett
 
 
 def test_a_secret_that_was_taken_out_is_good_no_more(deliver, settings, paid_event):
-    settings.STRIPE_WEBHOOK_SECRETS = [OTHER_SECRET]
+    settings.STRIPE_WEBHOOK_SECRET = OTHER_SECRET
 
     deliver(paid_event, secret=SECRET)
 
@@ -141,7 +143,7 @@ def test_a_secret_that_was_taken_out_is_good_no_more(deliver, settings, paid_eve
 
 @pytest.mark.parametrize("secret", ["", SECRET, "None"])
 def test_without_a_secret_nothing_is_genuine(secret, deliver, settings, paid_event):
-    settings.STRIPE_WEBHOOK_SECRETS = []
+    settings.STRIPE_WEBHOOK_SECRET = ""
 
     response = deliver(paid_event, secret=secret)
 
@@ -164,7 +166,7 @@ def test_the_log_has_neither_signature_nor_secret_nor_payload(deliver, caplog, p
 
     private = {
         sign(json.dumps(paid_event).encode(), timestamp=timestamp).partition("v1=")[2],
-        settings.STRIPE_WEBHOOK_SECRETS[0],
+        settings.STRIPE_WEBHOOK_SECRET,
         paid_event["data"]["object"]["customer_details"]["email"],
     }
     assert not [text for text in private if text in caplog.text]

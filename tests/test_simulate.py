@@ -282,7 +282,7 @@ def test_a_live_key_is_refused_before_anything_is_written(simulate, plan, settin
 
 
 def test_without_a_secret_nothing_can_be_signed(simulate, plan, settings):
-    settings.STRIPE_WEBHOOK_SECRETS = []
+    settings.STRIPE_WEBHOOK_SECRET = ""
 
     with pytest.raises(CommandError, match="Set STRIPE_WEBHOOK_SECRET"):
         simulate("checkout")

@@ -11,7 +11,7 @@ from django.utils import timezone
 from fulfillment import quarantine
 from fulfillment.doctor.findings import Finding, ok, problem, warning
 from fulfillment.models import Checkout, StripeEvent
-from fulfillment.signatures import fingerprint
+from fulfillment.signatures import configured_secrets, fingerprint
 from tenants.models import PaymentAccount, Tenant
 
 REMEMBERED = timedelta(days=30)
@@ -30,7 +30,7 @@ def webhook_secrets() -> Iterator[Finding]:
             "If they are Stripe's, another endpoint's secret is missing in STRIPE_WEBHOOK_SECRET; "
             "then run `manage.py reverify`.",
         )
-    for number, secret in enumerate(settings.STRIPE_WEBHOOK_SECRETS, start=1):
+    for number, secret in enumerate(configured_secrets(), start=1):
         last = _last_signed_by(fingerprint(secret))
         if last:
             message = f"Secret {number} last matched a delivery at {last:%Y-%m-%d %H:%M:%S} UTC."

@@ -17,7 +17,7 @@ from django.conf import settings
 from fulfillment.doctor.findings import Finding, ok, problem
 from fulfillment.doctor.stripe_side import WEBHOOK_PATH
 from fulfillment.models import StripeEvent
-from fulfillment.signatures import sign
+from fulfillment.signatures import configured_secrets, sign
 
 TIMEOUT_SECONDS = 5
 ABOUT = "self-test"
@@ -25,7 +25,7 @@ ABOUT = "self-test"
 
 def self_test() -> Iterator[Finding]:
     """The event stays in the inbox, as `allegro.self_test`, and leads to nothing."""
-    if not settings.STRIPE_WEBHOOK_SECRETS:
+    if not configured_secrets():
         yield problem(ABOUT, "There is no webhook secret to sign with.")
         return
     url = settings.ALLEGRO_URL + WEBHOOK_PATH
@@ -69,7 +69,7 @@ def _post(url: str, body: bytes) -> int:
     client = HTTPSConnection if address.scheme == "https" else HTTPConnection
     headers = {
         "Content-Type": "application/json; charset=utf-8",
-        "Stripe-Signature": sign(body, settings.STRIPE_WEBHOOK_SECRETS[0]),
+        "Stripe-Signature": sign(body, configured_secrets()[0]),
     }
     with closing(client(address.netloc, timeout=TIMEOUT_SECONDS)) as connection:
         connection.request("POST", address.path, body, headers)

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from purchases import amounts
+from tenants.admin_scope import ScopedAdmin
 
 
 def preformatted(text: str) -> SafeString:
@@ -33,7 +34,7 @@ def shortened(identifier: str) -> str:
     return Truncator(identifier).chars(30)
 
 
-class PricedAdmin(admin.ModelAdmin):
+class PricedAdmin(ScopedAdmin):
     """Shows `amount` and `currency` as one price."""
 
     @admin.display(ordering="amount")

@@ -49,6 +49,7 @@ DELIVERY_COLUMNS = (
 
 @admin.register(NotificationDelivery)
 class NotificationDeliveryAdmin(ReadOnlyAdmin):
+    tenant_path = "endpoint__tenant"
     list_display = fields = DELIVERY_COLUMNS
     list_filter = ["status", "response_status", "event__type", "created_at"]
     list_select_related = ["event", "endpoint"]

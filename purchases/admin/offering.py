@@ -63,6 +63,7 @@ class OfferAdmin(TenantsOwnAdmin):
 class PlanAdmin(PricedAdmin):
     """Plans are added on their offer's page."""
 
+    tenant_path = "offer__tenant"
     list_display = ["name", "offer", "tenant", "price", "duration", "credits", "is_active"]
     list_filter = ["is_active", "currency"]
     list_select_related = ["offer__tenant"]
@@ -91,6 +92,7 @@ class PlanAdmin(PricedAdmin):
 
 @admin.register(CreditPackage)
 class CreditPackageAdmin(PricedAdmin):
+    tenant_path = None
     list_display = ["key", "credits", "price", "is_active"]
     list_filter = ["is_active"]
     search_fields = ["key"]

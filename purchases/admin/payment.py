@@ -13,6 +13,7 @@ from purchases.admin.cells import PricedAdmin, as_json, link_to, shortened
 from purchases.admin.holding import CreditEntryInline, EntitlementInline, PurchaseEventInline
 from purchases.models import Charge, Dispute, Purchase, Refund
 from tenants.admin.pages import ReadOnlyAdmin, ReadOnlyInline
+from tenants.models import PaymentAccount, Tenant
 
 
 class PurchaseColumns:
@@ -98,6 +99,10 @@ def _fate_of(row: Charge | Refund | Dispute) -> str:
 
 class OfPayment:
     """A row of Stripe's that names a payment: leads to the purchase it paid for, if any."""
+
+    def rows_of(self, tenants: QuerySet[Tenant], rows: QuerySet[Any]) -> QuerySet[Any]:
+        accounts = PaymentAccount.objects.filter(tenant__in=tenants)
+        return rows.filter(account_id__in=accounts.values("stripe_account_id"))
 
     def purchase(self, row: Charge | Refund | Dispute) -> SafeString | None:
         purchase = Purchase.objects.filter(

@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
                 ('payment_intent_id', models.CharField(max_length=255)),
                 ('amount', models.PositiveBigIntegerField(help_text='In minor units: 1250 is 12.50 EUR.')),
                 ('status', models.CharField(max_length=32)),
-                ('status_at', models.DateTimeField(help_text='When Stripe said so.')),
+                ('status_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When Stripe said so.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
@@ -133,7 +133,7 @@ class Migration(migrations.Migration):
             name='Purchase',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('snapshot', models.JSONField()),
+                ('snapshot', models.JSONField(default=dict)),
                 ('checkout_session_id', models.CharField(max_length=255, null=True, unique=True)),
                 ('payment_intent_id', models.CharField(blank=True, max_length=255)),
                 ('charge_id', models.CharField(blank=True, max_length=255)),

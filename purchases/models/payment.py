@@ -51,7 +51,7 @@ class Purchase(models.Model):
     package = models.ForeignKey(
         CreditPackage, models.SET_NULL, null=True, blank=True, related_name="purchases"
     )
-    snapshot = models.JSONField()
+    snapshot = models.JSONField(default=dict)
     checkout_session_id = models.CharField(max_length=255, unique=True, null=True)  # noqa: DJ001
     payment_intent_id = models.CharField(max_length=255, blank=True)
     charge_id = models.CharField(max_length=255, blank=True)
@@ -183,7 +183,7 @@ class Dispute(models.Model):
     payment_intent_id = models.CharField(max_length=255)
     amount = models.PositiveBigIntegerField(help_text=MINOR_UNITS)
     status = models.CharField(max_length=32)
-    status_at = models.DateTimeField(help_text="When Stripe said so.")
+    status_at = models.DateTimeField(default=now, help_text="When Stripe said so.")
     created_at = models.DateTimeField(default=now)
 
     class Meta:

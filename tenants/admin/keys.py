@@ -137,7 +137,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         """Make a key like this one, which works on beside it until somebody revokes it."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        old = get_object_or_404(ApiKey, pk=key_id, revoked_at=None)
+        old = get_object_or_404(self.get_queryset(request), pk=key_id, revoked_at=None)
         like_it = {"tenant": old.tenant, "kind": old.kind, "name": old.name}
         form = ApiKeyForm({**like_it, "nonce": request.POST.get("nonce", "")})
         if not form.is_valid():

@@ -8,11 +8,12 @@ from django.http import HttpRequest
 from django.utils.timezone import now
 
 from tenants.admin.pages import ReadOnlyAdmin, WholeRowForm, note_each
+from tenants.admin_scope import ScopedAdmin
 from tenants.models import Member, MemberSession, SigningKey, Tenant
 
 
 @admin.register(Member)
-class MemberAdmin(admin.ModelAdmin):
+class MemberAdmin(ScopedAdmin):
     """Members come with their purchases; a person may correct how one is called and reached."""
 
     form = WholeRowForm
@@ -49,6 +50,7 @@ SESSION_COLUMNS = (
 
 @admin.register(MemberSession)
 class MemberSessionAdmin(ReadOnlyAdmin):
+    tenant_path = "member__tenant"
     list_display = SESSION_COLUMNS
     list_filter = ["authenticated", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["member__tenant"]
@@ -62,6 +64,7 @@ class MemberSessionAdmin(ReadOnlyAdmin):
 
 @admin.register(SigningKey)
 class SigningKeyAdmin(ReadOnlyAdmin):
+    tenant_path = None
     list_display = ["kid", "active_from", "retired_at"]
     search_fields = ["kid"]
     fields = ["kid", "active_from", "retired_at", "public_key"]

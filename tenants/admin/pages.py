@@ -8,6 +8,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from tenants.admin_scope import ScopedAdmin
+
 
 class ReadOnly:
     """Rows that only the product writes: operators look at them and act through actions."""
@@ -22,7 +24,7 @@ class ReadOnly:
         return False
 
 
-class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin):
+class ReadOnlyAdmin(ReadOnly, ScopedAdmin):
     # These tables grow without end, and a search would count all of their rows each time.
     show_full_result_count = False
 
@@ -59,7 +61,7 @@ class WholeRowForm(forms.ModelForm):
         return excluded - (columns - set(self.fields))
 
 
-class TenantsOwnAdmin(admin.ModelAdmin):
+class TenantsOwnAdmin(ScopedAdmin):
     """What belongs to a tenant for good: it is chosen once."""
 
     form = WholeRowForm

@@ -8,11 +8,13 @@ from django.http import HttpRequest
 
 from tenants.admin.pages import ReadOnlyAdmin, TenantsOwnAdmin
 from tenants.admin.stripe_section import StripeSection
+from tenants.admin_scope import ScopedAdmin
 from tenants.models import ConnectAttempt, PaymentAccount, Tenant, TenantUser
 
 
 @admin.register(Tenant)
 class TenantAdmin(StripeSection):
+    tenant_path = "pk"
     list_display = ["name", "slug", "is_active", "timezone", "id", "created_at"]
     list_filter = ["is_active"]
     search_fields = ["id", "slug", "name", "payment_accounts__stripe_account_id"]
@@ -58,7 +60,9 @@ class ConnectAttemptAdmin(ReadOnlyAdmin):
 
 
 @admin.register(TenantUser)
-class TenantUserAdmin(admin.ModelAdmin):
+class TenantUserAdmin(ScopedAdmin):
+    # Whoever could leave their tenants would be taken for the platform's own.
+    tenant_path = None
     list_display = ["user", "tenant", "role"]
     list_filter = ["role"]
     list_select_related = ["user", "tenant"]

@@ -7,11 +7,12 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from tenants.admin_scope import ScopedAdmin
 from tenants.connecting import may_connect
 from tenants.models import Tenant
 
 
-class StripeSection(admin.ModelAdmin):
+class StripeSection(ScopedAdmin):
     """Shows how the tenant stands with Stripe; the buttons only to who may use them."""
 
     stripe_fields = ["connection", "former_accounts"]

@@ -14,6 +14,7 @@ from django.db import connection
 
 from allegro import demo_data
 from allegro.processes import run_together
+from fulfillment.signatures import configured_secrets
 from purchases.amounts import display
 from purchases.models import Plan
 from tenants.models import Tenant
@@ -102,7 +103,7 @@ def _sandbox(port: int, web_port: int) -> list[str]:
         sys.executable, "-m", "sandbox", "--port", str(port),
         "--key", settings.STRIPE_SECRET_KEY, "--client-id", settings.STRIPE_CONNECT_CLIENT_ID,
         "--webhook", f"http://localhost:{web_port}/api/webhooks/stripe",
-        "--secret", settings.STRIPE_WEBHOOK_SECRETS[0],
+        "--secret", configured_secrets()[0],
         "--account", demo_data.ACCOUNT_ID,
         "--redirect-uri", f"{os.environ['ALLEGRO_URL'].rstrip('/')}/connect/stripe/callback",
         "--state", str(settings.BASE_DIR / "var" / "sandbox.json"),
@@ -123,7 +124,7 @@ def _instructions(port: int, sandbox_port: int, shop_port: int) -> str:
   Admin            {here}/admin/      user admin, password {shown}
   Stripe           {stripe}      refunds, disputes and deliveries, if a stand-in
   Webhook          {here}/api/webhooks/stripe
-  Webhook secret   {settings.STRIPE_WEBHOOK_SECRETS[0]}
+  Webhook secret   {configured_secrets()[0]}
 
   Or send the signed events of a purchase from a second terminal, in this folder:
 

@@ -10,6 +10,7 @@ from django.db.models import F
 from fulfillment.checkouts import hosted_return_page
 from fulfillment.models import Checkout, StripeEvent
 from fulfillment.return_urls import TOKEN, with_parameter
+from fulfillment.signatures import configured_secrets
 from purchases import catalog, ledger
 from purchases.models import CreditPackage, Entitlement, Plan
 from sandbox import simulation
@@ -62,7 +63,7 @@ class Command(BaseCommand):
     def handle(self, *, scenario: str, tenant: str | None, **options: Any) -> None:
         if settings.STRIPE_LIVEMODE:
             raise CommandError("STRIPE_SECRET_KEY is a live key: this would sell for real.")
-        if not settings.STRIPE_WEBHOOK_SECRETS:
+        if not configured_secrets():
             raise CommandError("Set STRIPE_WEBHOOK_SECRET, here and for the server, to sign with.")
         if options["story"] and DISTURBED.get(scenario, scenario) != "checkout":
             raise CommandError(f"A bank debit goes with checkout, not with {scenario}.")
@@ -188,7 +189,7 @@ def _package_metadata(snapshot: Json) -> dict[str, str]:
 
 
 def _endpoint(options: dict[str, Any]) -> Endpoint:
-    secret = settings.STRIPE_WEBHOOK_SECRETS[0]
+    secret = configured_secrets()[0]
     if options["wrong_secret"]:
         secret = "whsec_test_of_another_endpoint"  # noqa: S105
     return Endpoint(options["url"] or f"{settings.ALLEGRO_URL}/api/webhooks/stripe", secret)
