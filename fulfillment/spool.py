@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -86,22 +87,26 @@ def check_writable() -> None:
 def drain(limit: int | None = None) -> int:
     """Hand what waits to the inbox, oldest first; returns how many the database took.
 
-    What it can't take now stays, and stops the others only if it is not alone. Of several callers
-    one drains and the others return at once.
+    What it can't take now stays, behind the others, and stops them only if it is not alone. Of
+    several callers one drains and the others return at once.
     """
     drained, waiting = 0, 0
     with _alone() as is_alone:
-        for path in sorted(_waiting(), key=_age)[:limit] if is_alone else []:
+        for path in sorted(_waiting(), key=_turn)[:limit] if is_alone else []:
             try:
                 inbox.receive(
                     path.read_bytes(), channel=StripeEvent.Channel.SPOOL, received_at=_age(path)
                 )
+            except OSError as error:
+                logger.error("spool_unreadable", file=path.name, error=error.strerror)  # noqa: TRY400
+                continue
             except (DataError, IntegrityError):
                 logger.exception("spool_refused", file=path.name)
                 _set_aside(path)
                 continue
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("spool_waits", error=type(error).__name__)
+                _put_behind(path)
                 waiting += 1
                 if waiting == PATIENCE:
                     break
@@ -130,6 +135,15 @@ def _stats() -> Iterator[os.stat_result]:
 
 def _age(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _turn(path: Path) -> int:
+    """When it was last tried, or came: it keeps that as the time of its last access."""
+    return path.stat().st_atime_ns
+
+
+def _put_behind(path: Path) -> None:
+    os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def _set_aside(path: Path) -> None:
