@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import time
 from io import StringIO
 
 import pytest
@@ -139,14 +140,17 @@ def test_a_poison_event_is_set_aside_and_the_others_pass(
     assert spool.measure().files == 0
 
 
-def test_events_that_have_to_wait_hold_up_no_others(checkout, paid_event, spool_folder):
+@pytest.mark.parametrize(
+    "error", [OperationalError("lock timeout"), RuntimeError("a bug")], ids=str
+)
+def test_events_that_have_to_wait_hold_up_no_others(error, checkout, paid_event, spool_folder):
     for number in range(spool.PATIENCE):
         spool.store(json.dumps(changed(paid_event, event_id="evt_waits", id=number)).encode())
     for file in spool_folder.glob("*.evt"):
         os.utime(file, (0, 0))
     spool.store(json.dumps(paid_event).encode())
 
-    with inbox_failing("evt_waits", OperationalError("lock timeout")):
+    with inbox_failing("evt_waits", error):
         drained = [spool.drain() for _ in range(2)]
 
     assert drained == [0, 1]
@@ -160,6 +164,17 @@ def test_what_cannot_be_read_holds_up_no_others(checkout, paid_event, spool_fold
     os.utime(spool_folder / "unreadable.evt", (0, 0))
 
     assert spool.drain() == 1
+
+
+def test_what_a_killed_process_was_writing_goes_after_an_hour(db, spool_folder):
+    spool.measure()
+    for name, age in {"old.tmp": 3700, "young.tmp": 3500}.items():
+        (spool_folder / name).touch()
+        os.utime(spool_folder / name, (time.time() - age,) * 2)
+
+    spool.drain()
+
+    assert [file.name for file in spool_folder.glob("*.tmp")] == ["young.tmp"]
 
 
 def test_nobody_else_can_read_the_spool(spooled, spool_folder):
