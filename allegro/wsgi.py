@@ -45,11 +45,15 @@ def refuse_to_start_misconfigured() -> None:
 def limit_waiting() -> None:
     """Let no request wait longer for the database than Stripe can wait for an answer.
 
-    Only here: a migration or a command may take its time.
+    Nor may a host that lost its network hold its locks for the hours until TCP notices. Only here:
+    a migration or a command may take its time.
     """
     for database in connections.settings.values():
         if database["ENGINE"].endswith("postgresql"):
-            database["OPTIONS"]["options"] += " -c lock_timeout=1200 -c statement_timeout=2500"
+            database["OPTIONS"]["options"] += (
+                " -c lock_timeout=1200 -c statement_timeout=2500"
+                " -c idle_in_transaction_session_timeout=45s"
+            )
         else:
             # In seconds. SQLite waits once, at the transaction's start.
             database["OPTIONS"]["timeout"] = 3

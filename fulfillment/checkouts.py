@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from fulfillment import errors, gateway, return_urls
 from fulfillment.models import Checkout
-from fulfillment.payments import lock_payment
 from purchases import catalog
-from purchases.models import CreditPackage, Entitlement, Plan, Purchase
+from purchases.ledger import lock_owner
+from purchases.models import CreditPackage, Plan, Purchase
 from purchases.settling import settle
 from tenants.keys import sha256
 from tenants.models import Member, PaymentAccount, Tenant
@@ -140,14 +140,15 @@ def _pay(checkout: Checkout, metadata: dict[str, str], **parameters: str) -> str
 
 @transaction.atomic
 def _complete_free(checkout: Checkout) -> None:
-    """A plan without a price needs no Stripe, but somebody to give it to, and only once."""
+    """A plan without a price needs no Stripe, but a member, who can't have it twice at a time."""
     if checkout.member is None:
         raise errors.MemberRequired
-    lock_payment("", f"{checkout.plan_id} {checkout.member_id}")
-    has_it = Entitlement.objects.active().filter(
-        member=checkout.member, purchase__plan=checkout.plan
+    lock_owner(checkout.tenant, checkout.member)
+    claimed = Purchase.objects.filter(
+        member=checkout.member, plan=checkout.plan, status=Purchase.Status.PAID
     )
-    if has_it.exists():
+    # A period that is still to begin counts too, and of credits alone there is no period to end.
+    if claimed.exclude(entitlements__ends_at__lte=timezone.now()).exists():
         raise errors.AlreadyClaimed
     purchase = Purchase(
         tenant=checkout.tenant,

@@ -122,7 +122,7 @@ class ChargeFacts:
             id=identifier(data, "id"),
             payment_intent_id=reference(data, "payment_intent"),
             amount=charged,
-            currency=_typed(data, "currency", str).lower()[:3],
+            currency=identifier(data, "currency").lower()[:3],
             status=Charge.Status(status),
             failure_code=optional_identifier(data, "failure_code"),
             amount_refunded=amount(data, "amount_refunded") or 0,

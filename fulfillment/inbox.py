@@ -150,9 +150,13 @@ def _work_on(record_id: str) -> bool:
 
 
 def _process_stored(record: StripeEvent) -> None:
-    _, event = _read(bytes(record.payload), StripeEvent.Channel.REPLAY)
+    read, event = _read(bytes(record.payload), StripeEvent.Channel.REPLAY)
     if event:
         _process(record, event, Purchase.Channel.REPLAY)
+    else:
+        # Perhaps not so when it was stored; left as it is, it would be due for ever.
+        _hold(record, read.outcome, read.error)
+        record.save(update_fields=RESULT_FIELDS)
 
 
 def _count_attempt(record_id: str, error: Exception) -> StripeEvent:
@@ -253,7 +257,7 @@ def _note_done(record: StripeEvent, done: Done) -> None:
     record.next_attempt_at, record.settled_at = None, timezone.now()
 
 
-def _hold(record: StripeEvent, code: str, reason: Exception) -> None:
+def _hold(record: StripeEvent, code: str, reason: Exception | str) -> None:
     record.status, record.outcome, record.error = Status.HELD, code, text(str(reason))
     record.next_attempt_at = None
 

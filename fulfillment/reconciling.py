@@ -139,7 +139,8 @@ def _claim() -> Reconciliation | None:
         .filter(Q(account_id="") | Q(connected_at__isnull=False))
         .filter(Q(due_at__lte=now) | Q(deep_due_at__lte=now))
         .filter(Q(leased_until=None) | Q(leased_until__lte=now))
-        .order_by("due_at")
+        # Whose turn was longest ago: one that fails each time stands in nobody's way.
+        .order_by(F("started_at").asc(nulls_first=True))
     )
     with transaction.atomic():
         claimed = due.select_for_update(skip_locked=True).first()

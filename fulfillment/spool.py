@@ -4,19 +4,23 @@ A file that has its final name is whole and durable; it is deleted only after th
 committed the event. What the database refuses for its content moves to `bad/` and is kept.
 """
 
+import enum
 import fcntl
 import hashlib
 import os
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+from django.db import DataError, IntegrityError
+from django.db import Error as DatabaseFault
 
 from fulfillment import inbox
 from fulfillment.models import StripeEvent
@@ -27,6 +31,8 @@ MAX_FILES = 20_000
 MAX_BYTES = 256 * 1024 * 1024
 # One event may wait for a lock that only it needs; so many, and it is the database that waits.
 PATIENCE = 3
+# Far longer than any write takes.
+FRAGMENT_KEPT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +92,47 @@ def check_writable() -> None:
 def drain(limit: int | None = None) -> int:
     """Hand what waits to the inbox, oldest first; returns how many the database took.
 
-    What it can't take now stays, and stops the others only if it is not alone. Of several callers
-    one drains and the others return at once.
+    What it can't take now stays, behind the others, and stops them only if it is not alone. Of
+    several callers one drains and the others return at once.
     """
-    drained, waiting = 0, 0
+    fates: Counter[Fate] = Counter()
     with _alone() as is_alone:
-        for path in sorted(_waiting(), key=_age)[:limit] if is_alone else []:
-            try:
-                inbox.receive(
-                    path.read_bytes(), channel=StripeEvent.Channel.SPOOL, received_at=_age(path)
-                )
-            except (DataError, IntegrityError):
-                logger.exception("spool_refused", file=path.name)
-                _set_aside(path)
-                continue
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("spool_waits", error=type(error).__name__)
-                waiting += 1
-                if waiting == PATIENCE:
-                    break
-                continue
-            path.unlink()
-            drained += 1
-    return drained
+        for path in sorted(_waiting(), key=_turn)[:limit] if is_alone else []:
+            fates[_take_in(path)] += 1
+            if fates[Fate.WAITS] == PATIENCE:
+                break
+        if is_alone:
+            _remove_fragments()
+    return fates[Fate.TAKEN]
+
+
+class Fate(enum.Enum):
+    """What became of a file."""
+
+    TAKEN = enum.auto()
+    WAITS = enum.auto()
+    REFUSED = enum.auto()
+    UNREADABLE = enum.auto()
+
+
+def _take_in(path: Path) -> Fate:
+    try:
+        inbox.receive(path.read_bytes(), channel=StripeEvent.Channel.SPOOL, received_at=_age(path))
+    except OSError as error:
+        logger.error("spool_unreadable", file=path.name, error=error.strerror)  # noqa: TRY400
+        return Fate.UNREADABLE
+    except (DataError, IntegrityError):
+        logger.exception("spool_refused", file=path.name)
+        _set_aside(path)
+        return Fate.REFUSED
+    except Exception as error:
+        is_strange = not isinstance(error, DatabaseFault)
+        logger.warning("spool_waits", error=type(error).__name__, exc_info=is_strange)
+        # From now on behind the others; when it came stays as it is.
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        return Fate.WAITS
+    path.unlink()
+    return Fate.TAKEN
 
 
 def _folder() -> Path:
@@ -132,10 +156,22 @@ def _age(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
+def _turn(path: Path) -> int:
+    """When it was last tried, or came: the time of its last access."""
+    return path.stat().st_atime_ns
+
+
 def _set_aside(path: Path) -> None:
     bad = path.parent / "bad"
     bad.mkdir(mode=0o700, exist_ok=True)
     path.rename(bad / path.name)
+
+
+def _remove_fragments() -> None:
+    """What a process was writing when it was killed: nobody was told that we have it."""
+    for path in _folder().glob("*.tmp"):
+        if _age(path) < datetime.now(UTC) - FRAGMENT_KEPT:
+            path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

@@ -52,6 +52,9 @@ def _ask(checkout: Checkout) -> None:
             catch_up(checkout, channel=Purchase.Channel.SWEEP)
         except StripeUnavailable:
             logger.warning("sweep_postponed", checkout=str(checkout.id))
+        except Exception:
+            # It has to wait its turn like the others, or it would be first for ever.
+            logger.exception("sweep_failed", checkout=str(checkout.id))
     _expire_unopened(checkout)
     checkout.sweep_at = None if _is_settled(checkout) else _next_sweep(checkout)
     checkout.save(update_fields=["sweep_at"])

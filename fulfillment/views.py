@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
+from django.db import Error as DatabaseFault
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
@@ -88,7 +88,10 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
         record, is_new = inbox.receive(
             body, channel=StripeEvent.Channel.WEBHOOK, signed_by=secret.fingerprint
         )
-    except (DatabaseError, InterfaceError) as error:
+    except Exception as error:
+        # Whatever it was, an event that is genuine is not let go.
+        if not isinstance(error, DatabaseFault):
+            logger.exception("webhook_broken")
         return _spool(body, {"secret": secret.number, "error": type(error).__name__})
     is_malformed = record.outcome in ("unparsable", "malformed")
     is_broken = record.status == StripeEvent.Status.FAILED or record.outcome == "gave_up"
@@ -107,7 +110,7 @@ def _take(request: HttpRequest) -> tuple[Verdict, dict[str, Any]]:
 
 
 def _spool(body: bytes, details: dict[str, Any]) -> tuple[Verdict, dict[str, Any]]:
-    """The database can't take it: keep it on disk until it can."""
+    """It can't be stored now: keep it on disk until it can."""
     details["sha256"] = hashlib.sha256(body).hexdigest()
     try:
         spool.store(body)

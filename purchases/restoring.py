@@ -4,7 +4,7 @@ The feed takes the events in it for those of transactions still to come and hold
 """
 
 from django.db import connection, transaction
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Max, QuerySet
 from django.db.models.expressions import RawSQL
 
 from purchases.feed import LOWEST
@@ -28,19 +28,21 @@ def renumber_events() -> int:
     Their order stays, and with it what a reader's position in the feed stands for. The one place
     where lines of the log change, and only in their number.
     """
-    highest = events_of_another_cluster().aggregate(highest=Max("transaction_id"))["highest"]
-    if highest is None:
+    last = events_of_another_cluster().aggregate(id=Max("id"), number=Max("transaction_id"))
+    if last["id"] is None:
         return 0
-    earlier = F("transaction_id") - highest - 1
+    # All lines of the dump have lower ids than any written since. Their numbers tell less: this
+    # cluster may have used the first of them too by now.
+    restored = PurchaseEvent.objects.filter(id__lte=last["id"])
+    shift = last["number"] + 1
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {TABLE} DISABLE TRIGGER {TABLE}_append_only")
-        elsewhere = Q(transaction_id__gte=NEXT) | Q(transaction_id__lt=0)
-        moved = PurchaseEvent.objects.filter(elsewhere).update(transaction_id=earlier)
+        moved = restored.update(transaction_id=F("transaction_id") - shift)
         cursor.execute(f"ALTER TABLE {TABLE} ENABLE TRIGGER {TABLE}_append_only")
-    read = NotificationEndpoint.objects
-    read.filter(Q(last_transaction_id__gte=NEXT) | Q(last_transaction_id__lt=0)).update(
-        last_transaction_id=F("last_transaction_id") - highest - 1
+    readers = NotificationEndpoint.objects
+    readers.filter(last_event_id__range=(1, last["id"])).update(
+        last_transaction_id=F("last_transaction_id") - shift
     )
     # Made before the tenant's first event, so what was restored came after it.
-    read.filter(last_event_id=0).update(last_transaction_id=LOWEST)
+    readers.filter(last_event_id=0).update(last_transaction_id=LOWEST)
     return moved

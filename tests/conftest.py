@@ -254,6 +254,17 @@ def lock(transactional_db):
     connection.close()
 
 
+def inbox_failing(at, error):
+    """While it lasts, storing an event that has this id or account ends in the error."""
+
+    def execute(run, sql, params, *rest):
+        if sql.startswith('INSERT INTO "fulfillment_stripeevent"') and at in params:
+            raise error
+        return run(sql, params, *rest)
+
+    return connection.execute_wrapper(execute)
+
+
 @pytest.fixture(scope="module")
 def running_deployment(request, django_db_setup, django_db_blocker):
     """Server and worker for faults, in always_200 unless the test says which mode.

@@ -46,13 +46,13 @@ class Clerk:
             [self.name, list(but)],
         )
 
-    def is_waiting(self):
-        """Whether one of its sessions waits for a lock."""
+    def is_waiting(self, sessions=1):
+        """Whether as many of its sessions wait for a lock."""
         waiting = self._execute(
             "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND wait_event_type = 'Lock'",
             [self.name],
         )
-        return waiting.fetchone() is not None
+        return len(waiting.fetchall()) >= sessions
 
     def drop(self):
         self.end_sessions()

@@ -165,6 +165,13 @@ def test_an_identifier_is_never_altered(field, bad, deliver, checkout, paid_even
     assert bought() == NONE
 
 
+@pytest.mark.parametrize("bad", ["\0", "\ud800"], ids=repr)
+def test_a_charge_in_no_currency_is_held(bad, deliver, account):
+    deliver(changed(stripe_event("charge.succeeded"), currency=bad))
+
+    assert outcome() == ("held", "malformed")
+
+
 @pytest.mark.parametrize("bad", ["", "evt_\0", "evt_\ud800", "x" * 256, 7, None], ids=repr)
 def test_an_event_without_a_usable_id_is_kept_by_its_hash(bad, deliver, checkout, paid_event):
     response = deliver({**paid_event, "id": bad})

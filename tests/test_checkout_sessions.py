@@ -15,11 +15,12 @@ from django.test import Client
 from django.utils import timezone
 
 from fulfillment.models import Checkout, StripeEvent
+from purchases import ledger
 from purchases.models import Entitlement, Offer, Plan, Product, Purchase
 from tenants import tokens
 from tenants.keys import create_key, sha256
 from tenants.models import ApiKey, Member, MemberSession
-from tests.conftest import ACCOUNT_ID, TENANT_ID, VERIFIER, changed
+from tests.conftest import ACCOUNT_ID, TENANT_ID, VERIFIER, changed, stripe_event
 from tests.sandbox_server import KEY, running_sandbox
 from tests.server import free_port
 from tests.stripe_stand_in import stripe_stand_in
@@ -548,12 +549,30 @@ def test_a_free_plan_needs_no_stripe(start, free_plan, account, member, exchange
     assert back.json()["purchase"]["id"] == str(purchase.id)
 
 
-def test_a_free_plan_is_claimed_once(start, free_plan, member):
+def without_products(plan, deliver):
+    plan.products.clear()
+
+
+def after_another_of_its_products(plan, deliver):
+    """So that what is claimed begins only when that ends."""
+    paid = copied(plan, amount=25000)
+    link = stripe_event("checkout.session.completed.paid")
+    about = link["data"]["object"]
+    about["metadata"] = {"tenant_id": TENANT_ID, "plan_id": str(paid.id)}
+    about["customer_details"]["email"] = "jenny@example.com"
+    deliver(link)
+
+
+@pytest.mark.parametrize(
+    "prepare", [lambda *_: None, without_products, after_another_of_its_products]
+)
+def test_a_free_plan_is_claimed_once(prepare, start, free_plan, member, deliver):
+    prepare(free_plan, deliver)
     token = token_of(member)
     start(member_token=token)
 
     assert error(start(member_token=token)) == (409, "already_claimed")
-    assert Purchase.objects.count() == 1
+    assert Purchase.objects.filter(plan=free_plan).count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -574,6 +593,35 @@ def test_a_free_plan_claimed_twice_at_once_is_one_purchase(start, free_plan, mem
     assert statuses == [201, 409, 409, 409]
     assert Purchase.objects.count() == 1
     assert granted() == ["archive", "newsletter"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_free_plans_claimed_at_once_follow_one_another(start, free_plan, member):
+    token = token_of(member)
+    plans = [copied(free_plan, credits=10) for _ in range(3)]
+    together = threading.Barrier(3)
+
+    def claim(plan):
+        together.wait()
+        try:
+            return start(plan=str(plan.id), member_token=token, client=Client()).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(claim, plans)) == [201] * 3
+
+    assert ledger.balance_of(member.tenant, member) == 30
+    periods = Entitlement.objects.filter(product__slug="archive").order_by("starts_at")
+    assert [row.starts_at for row in periods][1:] == [row.ends_at for row in periods][:-1]
+
+
+def copied(plan, **fields):
+    """Another plan of the same products for a month, free unless said otherwise."""
+    columns = {"name": "Copy", "amount": 0, "currency": "eur", "duration": "P1M", **fields}
+    copy = Plan.objects.create(offer=plan.offer, **columns)
+    copy.products.set(plan.products.all())
+    return copy
 
 
 # --- what was sold stays sold

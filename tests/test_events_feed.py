@@ -11,7 +11,8 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
-from purchases.models import PurchaseEvent
+from purchases.feed import LOWEST
+from purchases.models import NotificationEndpoint, PurchaseEvent
 from tenants.models import Member
 from tests.processes import database_url
 from tests.server import request
@@ -210,18 +211,23 @@ def test_what_goes_on_in_another_database_holds_nothing_back(transactional_db, f
 
 @pytest.fixture
 def restored(transactional_db, tenant, happened):
-    """Events as they are after a dump was restored; returns their ids in the feed's order."""
-    ids = happened(3)
-    highest = 2**40
+    """Events as they are after a dump was restored; returns their ids in the feed's order.
+
+    This server has used the number of the first as well. And a dump was restored before: an
+    endpoint that heard nothing yet has the lowest position there is.
+    """
+    NotificationEndpoint.objects.create(tenant=tenant, last_transaction_id=LOWEST)
+    ids = happened(4)
+    in_order = [ids[0], ids[2], ids[1], ids[3]]
     with connection.cursor() as cursor:
         cursor.execute(UNPROTECTED[connection.vendor][0])
-        for number, event_id in enumerate([ids[1], ids[0], ids[2]]):
+        for number, event_id in zip([1, 2**40, 2**40 + 1, 2**40 + 2], in_order, strict=True):
             cursor.execute(
                 "UPDATE purchases_purchaseevent SET transaction_id = %s WHERE id = %s",
-                [highest + number, event_id],
+                [number, event_id],
             )
         cursor.execute(UNPROTECTED[connection.vendor][1])
-    return [ids[1], ids[0], ids[2]]
+    return in_order
 
 
 UNPROTECTED = {

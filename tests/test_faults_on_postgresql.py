@@ -84,17 +84,31 @@ def test_a_forgotten_lock_holds_up_only_what_needs_it(deployment, sold):
     deployment.verify()
 
 
-def test_a_paused_worker_is_overtaken_within_a_minute(deployment, sold):
-    with faults.member_rows_locked(deployment):
-        record = fail_once(deployment, refund_of(sold))
-        wait_until(deployment.clerk.is_waiting)
-        os.kill(deployment.worker.pid, signal.SIGSTOP)
-        paused = time.monotonic()
+def test_a_paused_host_is_overtaken_within_a_minute(deployment, sold):
+    """Its sessions stay open, as those of a host that lost its network do."""
+    (other,) = deployment.sell(1)
+    deployment.deliver([other])
+    with ThreadPoolExecutor(1) as thread:
+        with faults.member_rows_locked(deployment):
+            record = fail_once(deployment, refund_of(sold))
+            wait_until(deployment.clerk.is_waiting)
+            thread.submit(deployment.post, refund_of(other))
+            wait_until(lambda: deployment.clerk.is_waiting(sessions=2))
+            for process in (deployment.server, deployment.worker):
+                os.killpg(process.pid, signal.SIGSTOP)
+            paused = time.monotonic()
 
-    with running_worker(deployment.env):
-        wait_until(lambda: status_of(record) == "done", timeout=RECOVERY_TIMEOUT)
-    overtaken = time.monotonic()
-    os.kill(deployment.worker.pid, signal.SIGCONT)
+        with running_worker(deployment.env):
+            wait_until(lambda: status_of(record) == "done", timeout=RECOVERY_TIMEOUT)
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '60s'")
+                # Waits for whoever is at the same event.
+                redelivered = fail_once(deployment, refund_of(other))
+            overtaken = time.monotonic()
+            wait_until(lambda: status_of(redelivered) == "done", timeout=RECOVERY_TIMEOUT)
+        deployment.server.kill()
+    deployment.server.start()
+    os.killpg(deployment.worker.pid, signal.SIGCONT)
 
     assert overtaken - paused < 60
     deployment.verify()

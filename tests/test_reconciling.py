@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.utils import timezone
 
 from fulfillment.models import Reconciliation, StripeEvent
@@ -13,7 +14,7 @@ from fulfillment.reconciling import reconcile_next
 from purchases.models import CreditPackage, Entitlement, Purchase
 from tenants.keys import create_key
 from tenants.models import ApiKey, PaymentAccount, Tenant
-from tests.conftest import ACCOUNT_ID, OTHER_ACCOUNT_ID
+from tests.conftest import ACCOUNT_ID, OTHER_ACCOUNT_ID, inbox_failing
 from tests.sandbox_server import KEY
 from tests.test_concurrency import at_once
 from tests.waiting import wait_until
@@ -189,6 +190,23 @@ def test_each_account_has_its_turn_and_then_rests(buy, other_account):
     assert reconcile_all() == 0
     assert row().finished_at is not None
     assert row().due_at == row().started_at + timedelta(minutes=15)
+
+
+def test_an_account_that_fails_each_time_lets_the_others_go_first(buy):
+    buy()
+    reconcile_all()
+    Reconciliation.objects.filter(account_id=ACCOUNT_ID).update(due_at=timezone.now())
+
+    for minutes in (16, 18):
+        with (
+            later(minutes=minutes),
+            inbox_failing(ACCOUNT_ID, OperationalError("lock timeout")),
+            pytest.raises(OperationalError),
+        ):
+            reconcile_all()
+
+    assert row().finished_at < row().started_at
+    assert row("").finished_at > timezone.now() + timedelta(minutes=17)
 
 
 def test_what_may_still_be_on_its_way_is_not_called_missing(buy):

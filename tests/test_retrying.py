@@ -164,3 +164,19 @@ def test_a_record_that_was_left_behind_is_found(checkout, paid_event):
         work_off()
 
     assert Purchase.objects.get().status == "paid"
+
+
+def test_what_can_no_longer_be_read_is_held(db):
+    StripeEvent.objects.create(
+        id="evt_torn",
+        payload=b'{"id": "evt_torn"',
+        status="failed",
+        next_attempt_at=timezone.now(),
+        channel="webhook",
+    )
+
+    assert [inbox.work_on_due(), inbox.work_on_due()] == [1, 0]
+
+    record = StripeEvent.objects.get()
+    assert (record.status, record.outcome) == ("held", "unparsable")
+    assert "not JSON" in record.error

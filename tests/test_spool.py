@@ -3,16 +3,17 @@
 import json
 import os
 import stat
+import time
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from fulfillment import spool
 from fulfillment.models import StripeEvent
 from purchases.models import Purchase
-from tests.conftest import LOCK, changed, sign
+from tests.conftest import LOCK, changed, inbox_failing, sign
 from tests.server import request, running_server
 
 MODES = ["always_200", "store_or_503", "strict"]
@@ -38,6 +39,15 @@ def test_an_event_that_the_database_cannot_take_is_acknowledged(
     assert (response.status_code, response.json()) == (200, {"received": True})
     assert spool.measure().files == 1
     assert not StripeEvent.objects.exists()
+
+
+def test_an_event_is_kept_whatever_stands_between_it_and_the_database(
+    checkout, deliver, paid_event
+):
+    with inbox_failing(paid_event["id"], RuntimeError("a fault of the driver")):
+        deliver(paid_event)
+
+    assert spool.measure().files == 1
 
 
 def test_a_spooled_event_is_fulfilled_once_the_database_is_back(spooled, paid_event):
@@ -128,6 +138,43 @@ def test_a_poison_event_is_set_aside_and_the_others_pass(
     assert StripeEvent.objects.get().outcome == "fulfilled"
     assert json.loads(next(spool_folder.glob("bad/*.evt")).read_text())["id"] == "evt_poison"
     assert spool.measure().files == 0
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("lock timeout"), RuntimeError("a bug")], ids=str
+)
+def test_events_that_have_to_wait_hold_up_no_others(error, checkout, paid_event, spool_folder):
+    for number in range(spool.PATIENCE):
+        spool.store(json.dumps(changed(paid_event, event_id="evt_waits", id=number)).encode())
+    for file in spool_folder.glob("*.evt"):
+        os.utime(file, (0, 0))
+    spool.store(json.dumps(paid_event).encode())
+
+    with inbox_failing("evt_waits", error):
+        drained = [spool.drain() for _ in range(2)]
+
+    assert drained == [0, 1]
+    assert Purchase.objects.get().status == "paid"
+    assert spool.measure().oldest.timestamp() == 0
+
+
+def test_what_cannot_be_read_holds_up_no_others(checkout, paid_event, spool_folder):
+    spool.store(json.dumps(paid_event).encode())
+    (spool_folder / "unreadable.evt").mkdir()
+    os.utime(spool_folder / "unreadable.evt", (0, 0))
+
+    assert spool.drain() == 1
+
+
+def test_what_a_killed_process_was_writing_goes_after_an_hour(db, spool_folder):
+    spool.measure()
+    for name, age in {"old.tmp": 3700, "young.tmp": 3500}.items():
+        (spool_folder / name).touch()
+        os.utime(spool_folder / name, (time.time() - age,) * 2)
+
+    spool.drain()
+
+    assert [file.name for file in spool_folder.glob("*.tmp")] == ["young.tmp"]
 
 
 def test_nobody_else_can_read_the_spool(spooled, spool_folder):

@@ -130,6 +130,18 @@ def test_while_stripe_is_down_nothing_is_given_up(buy, silent_stripe):
     assert checkout.status == "complete"
 
 
+def test_one_that_cannot_be_recorded_holds_up_no_others(buy):
+    doomed = buy(minutes=20)
+    Checkout.objects.update(snapshot={**doomed.snapshot, "duration": "for ever"})
+    buy(minutes=10)
+
+    assert sweep_all() == 2
+
+    assert Purchase.objects.get().status == "paid"
+    doomed.refresh_from_db()
+    assert doomed.sweep_at > timezone.now() + timedelta(minutes=20)
+
+
 def test_a_checkout_without_a_session_is_closed_when_its_day_is_over(begin):
     checkout = begin(minutes=10)
     Checkout.objects.update(stripe_session_id=None)
