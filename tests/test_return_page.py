@@ -261,6 +261,7 @@ def test_the_page_of_an_unknown_or_disabled_tenant_is_not_found(client, tenant):
 
     assert client.get("/purchase/return?tenant=acme").status_code == 404
     assert client.get("/purchase/return").status_code == 404
+    assert client.get("/purchase/return?tenant=acme%00").status_code == 404
 
 
 # --- the script
