@@ -102,9 +102,9 @@
 
   // --- the member
 
-  function claims() {
+  function claims(jwt) {
     try {
-      var payload = stored("jwt").split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+      var payload = (jwt || stored("jwt")).split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
       var bytes = Uint8Array.from(atob(payload), function (c) { return c.charCodeAt(0); });
       return JSON.parse(new TextDecoder().decode(bytes));
     } catch (error) {
@@ -179,7 +179,7 @@
 
   var opening = null;
   async function open(planId, returnUrl) {
-    var body = { plan: planId, return_url: returnUrl || here.href.split("#")[0] };
+    var body = { plan: planId, return_url: returnUrl || location.href.split("#")[0] };
     var hash = await verifierHash();
     if (hash) body.verifier_sha256 = hash;
     var jwt = member.jwt() || (stored("refresh") && (await freshJwt().catch(function () { return null; })));
@@ -220,10 +220,12 @@
         continue;
       }
       if (answer.status === "completed") {
-        var before = isFresh() && claims().authenticated;
-        signIn(answer);
+        var mine = claims(), isMember = !!mine && mine.authenticated, before = isMember && isFresh();
+        var isProven = claims(answer.jwt).authenticated;
+        // Anyone can send a link with a token of their own: it costs no member the session.
+        if (isProven || !isMember) signIn(answer);
         settle("completed", { purchase: answer.purchase, member: answer.member, entitlements: answer.entitlements });
-        if (!before && claims().authenticated) dispatch("authenticated", { method: "purchase" });
+        if (isProven && !before) dispatch("authenticated", { method: "purchase" });
       } else {
         settle("failed", { reason: answer.reason });
       }
