@@ -454,10 +454,16 @@ def test_a_callback_runs_whether_pushed_before_or_after_the_sdk(
     assert events_on(page) == ["ready"]
 
 
-def test_a_browser_without_storage_buys_and_sees_it(visitor, shop):
-    visitor.context.add_init_script(
-        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } });"
-    )
+NO_STORAGE = {
+    "denied": "Object.defineProperty(window, 'localStorage', { get() { throw new Error(); } });",
+    # As in Safari's private windows once, and where other scripts have filled it.
+    "full": "Storage.prototype.setItem = () => { throw new Error(); };",
+}
+
+
+@pytest.mark.parametrize("why", NO_STORAGE)
+def test_a_browser_without_storage_buys_and_sees_it(why, visitor, shop):
+    visitor.context.add_init_script(NO_STORAGE[why])
     page = visitor.open(shop)
 
     buy(page)
