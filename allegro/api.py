@@ -55,11 +55,19 @@ def headers_of(error: exceptions.APIException) -> dict[str, str]:
     return headers
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """What Django refuses by itself, such as 1,001 parameters or a host that is not ours."""
+    if not request.path_info.startswith("/api/"):
+        return defaults.bad_request(request, exception)
+    return JsonResponse(envelope(exceptions.ParseError()), status=400)
+
+
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """A wrong address: in the envelope below /api/, else as a page."""
     if not request.path_info.startswith("/api/"):
         return defaults.page_not_found(request, exception)
-    return JsonResponse(envelope(exceptions.NotFound()), status=404)
+    no_address = exceptions.NotFound("No call has this address. /api/docs lists those there are.")
+    return JsonResponse(envelope(no_address), status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:

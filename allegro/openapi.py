@@ -18,6 +18,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from rest_framework import exceptions
 
+from tenants.authentication import CredentialMissing
 from tenants.tokens import InvalidMemberToken
 
 # The docstring of a view begins with the call that it answers.
@@ -124,7 +125,7 @@ class ApiSchema(AutoSchema):
         elif "query" in parameters:
             errors.append(exceptions.ValidationError)
         if operation.get("security"):
-            errors += [exceptions.NotAuthenticated, exceptions.AuthenticationFailed]
+            errors += [CredentialMissing, exceptions.AuthenticationFailed]
         if any("memberToken" in scheme for scheme in operation.get("security", ())):
             errors.append(InvalidMemberToken)
         if "path" in parameters or self._is_list_view():

@@ -250,6 +250,9 @@ CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "allegro_cache",
+        # Above this many, counts of clients that are still limited make room for new ones. Each
+        # call counts the rows, so there is no room for everybody either.
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
     }
 }
 

@@ -16,6 +16,7 @@ admin.site.site_header = admin.site.site_title = "Allegro"
 # It would take a fifth of the width from tables that need it.
 admin.site.enable_nav_sidebar = False
 
+handler400 = "allegro.api.bad_request"
 handler404 = "allegro.api.not_found"
 handler500 = "allegro.api.server_error"
 

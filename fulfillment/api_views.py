@@ -101,6 +101,7 @@ class TokenExchange(APIView):
     throttle_scope = "exchange"
     raises = (
         errors.InvalidToken,
+        errors.MemberDisabled,
         errors.TokenUsed,
         errors.TokenExpired,
         errors.StripeUnavailable,

@@ -41,20 +41,22 @@
 
   var memory = {};
   function store(name, value) {
-    memory[name] = value;
     try {
       if (value === null) localStorage.removeItem(STORE + name);
       else localStorage.setItem(STORE + name, value);
+      delete memory[name];
       return true;
     } catch (error) {
-      return false; // storage is off: this page's memory has to do
+      memory[name] = value; // storage is off or full
+      return false;
     }
   }
   function stored(name) {
+    if (name in memory) return memory[name];
     try {
       return localStorage.getItem(STORE + name);
     } catch (error) {
-      return name in memory ? memory[name] : null;
+      return null;
     }
   }
 
@@ -94,7 +96,7 @@
     return answer;
   }
   function dispatch(name, detail) {
-    window.dispatchEvent(new CustomEvent("allegro:" + name, { detail: detail === undefined ? null : detail }));
+    window.dispatchEvent(new CustomEvent("allegro:" + name, { detail: detail }));
   }
   function wait(seconds) {
     return new Promise(function (resolve) { setTimeout(resolve, seconds * 1000); });
@@ -102,18 +104,18 @@
 
   // --- the member
 
-  function claims() {
+  function claims(jwt) {
     try {
-      var payload = stored("jwt").split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+      var payload = (jwt || stored("jwt")).split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
       var bytes = Uint8Array.from(atob(payload), function (c) { return c.charCodeAt(0); });
       return JSON.parse(new TextDecoder().decode(bytes));
     } catch (error) {
       return null;
     }
   }
-  function isFresh() {
+  function isFresh(margin) {
     var current = claims();
-    return !!current && current.exp * 1000 > Date.now() + 5000;
+    return !!current && current.exp * 1000 > Date.now() + (margin || 5000);
   }
   function signIn(answer) {
     store("jwt", answer.jwt);
@@ -139,7 +141,7 @@
   }
   function freshJwt(seen) {
     return alone(async function () {
-      if (isFresh() && stored("jwt") !== seen && claims().exp * 1000 > Date.now() + 60000) {
+      if (isFresh(60000) && stored("jwt") !== seen) {
         plan();
         return stored("jwt");
       }
@@ -163,15 +165,14 @@
     hasProduct: function (slug) { return isFresh() && claims().products.indexOf(slug) >= 0; },
     /** What the member has at this moment, asked of the server. */
     entitlements: async function () {
-      var jwt = member.jwt() || (await freshJwt());
-      if (!jwt) return [];
-      try {
-        return (await call("GET", "/api/entitlements?per_page=100", jwt)).data;
-      } catch (error) {
-        if (error.status !== 401) throw error;
-        jwt = await freshJwt(jwt);
+      var ask = async function (jwt) {
         return jwt ? (await call("GET", "/api/entitlements?per_page=100", jwt)).data : [];
-      }
+      };
+      var jwt = member.jwt() || (await freshJwt());
+      return ask(jwt).catch(async function (error) {
+        if (error.status !== 401) throw error;
+        return ask(await freshJwt(jwt));
+      });
     },
   };
 
@@ -179,10 +180,9 @@
 
   var opening = null;
   async function open(planId, returnUrl) {
-    var body = { plan: planId, return_url: returnUrl || here.href.split("#")[0] };
-    var hash = await verifierHash();
-    if (hash) body.verifier_sha256 = hash;
-    var jwt = member.jwt() || (stored("refresh") && (await freshJwt().catch(function () { return null; })));
+    var back = returnUrl || location.href.split("#")[0];
+    var body = { plan: planId, return_url: back, verifier_sha256: await verifierHash() };
+    var jwt = member.jwt() || (await freshJwt().catch(function () { return null; }));
     var start = function (headers) { return call("POST", "/api/checkout/sessions", key, body, headers); };
     var opened = await start(jwt ? { "Allegro-Member": jwt } : {}).catch(function (error) {
       if (error.type !== "invalid_member_token") throw error;
@@ -220,10 +220,12 @@
         continue;
       }
       if (answer.status === "completed") {
-        var before = isFresh() && claims().authenticated;
-        signIn(answer);
+        var mine = claims() || {}, before = mine.authenticated && isFresh();
+        var isProven = claims(answer.jwt).authenticated;
+        // A link with somebody else's token costs no member the session.
+        if (isProven || !mine.authenticated) signIn(answer);
         settle("completed", { purchase: answer.purchase, member: answer.member, entitlements: answer.entitlements });
-        if (!before && claims().authenticated) dispatch("authenticated", { method: "purchase" });
+        if (isProven && !before) dispatch("authenticated", { method: "purchase" });
       } else {
         settle("failed", { reason: answer.reason });
       }

@@ -138,7 +138,9 @@ def client_js(request: HttpRequest) -> HttpResponse:
 @never_cache
 def return_page(request: HttpRequest) -> HttpResponse:
     """The page after a checkout, for tenants without one of their own; `client.js` fills it."""
-    tenant = get_object_or_404(Tenant, slug=request.GET.get("tenant", ""), is_active=True)
+    # PostgreSQL can't be asked for a NUL.
+    slug = request.GET.get("tenant", "").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    tenant = get_object_or_404(Tenant, slug=slug, is_active=True)
     context = {"tenant": tenant, "key": page_key(tenant), "version": sdk.VERSION}
     response = render(request, "fulfillment/return_page.html", context)
     # The address holds the token until the script has taken it out.

@@ -7,6 +7,7 @@ worker that dies between sending and noting makes another send it again, with th
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ logger = structlog.get_logger(__name__)
 Status = NotificationDelivery.Status
 BATCH = 500
 THREADS = 8
+# Of one tenant, who may have as many slow endpoints as there are threads.
+SHARE = THREADS // 2
 # Longer than any attempt takes. A worker that was killed leaves its claims to others after it.
 CLAIM = timedelta(seconds=60)
 ROUND_SECONDS = 5
@@ -92,7 +95,7 @@ def deliver_due(*, limit: int = 200) -> int:
     """Send at most so many of the deliveries that are due; returns how many.
 
     An endpoint gets one at a time, and after one that failed nothing more in this round, so a
-    slow one holds a single thread for the time of one attempt.
+    slow one holds a single thread for the time of one attempt. A tenant has half of the threads.
     """
     ends_at = time.monotonic() + ROUND_SECONDS
     sending: dict[Future[Answer], NotificationDelivery] = {}
@@ -101,7 +104,9 @@ def deliver_due(*, limit: int = 200) -> int:
     with ThreadPoolExecutor(THREADS) as threads:
         while True:
             if time.monotonic() < ends_at:
-                for delivery in _claim(min(THREADS - len(sending), limit - sent), besides=busy):
+                room = min(THREADS - len(sending), limit - sent)
+                held = Counter(delivery.endpoint.tenant_id for delivery in sending.values())
+                for delivery in _claim(room, besides=busy, held=held):
                     sending[threads.submit(_send, delivery)] = delivery
                     busy.add(delivery.endpoint_id)
                     sent += 1
@@ -113,8 +118,13 @@ def deliver_due(*, limit: int = 200) -> int:
                     busy.discard(delivery.endpoint_id)
 
 
-def _claim(room: int, *, besides: Collection[uuid.UUID]) -> list[NotificationDelivery]:
-    """Take the first due delivery of so many endpoints, besides those named."""
+def _claim(
+    room: int, *, besides: Collection[uuid.UUID], held: Counter[uuid.UUID]
+) -> list[NotificationDelivery]:
+    """Take the first due delivery of so many endpoints, besides those named.
+
+    `held` is how many threads each tenant has already.
+    """
     moment = timezone.now()
     due = NotificationDelivery.objects.filter(status=Status.PENDING, next_attempt_at__lte=moment)
     first = due.filter(endpoint=OuterRef("pk")).order_by("next_attempt_at", "event_id")
@@ -128,7 +138,11 @@ def _claim(room: int, *, besides: Collection[uuid.UUID]) -> list[NotificationDel
         .exclude(first=None)
         .order_by("due_at")
     )
-    chosen = list(waiting.values_list("first", flat=True)[: max(room, 0)])
+    chosen: list[uuid.UUID] = []
+    for delivery_id, tenant_id in waiting.values_list("first", "tenant") if room > 0 else ():
+        if len(chosen) < room and held[tenant_id] < SHARE:
+            held[tenant_id] += 1
+            chosen.append(delivery_id)
     if not chosen:
         return []
     with transaction.atomic():

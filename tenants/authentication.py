@@ -8,7 +8,7 @@ from django.core import signing
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -20,11 +20,17 @@ PAGE_PREFIX = "page_"
 PAGE_SALT = "allegro.page"
 
 
+class CredentialMissing(NotAuthenticated):
+    default_detail = "Send your key or token in a header: `Authorization: Bearer …`."
+
+
 class HasCredential(BasePermission):
     """Let in whoever showed a key or a token that the view accepts."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return request.auth is not None
+        if request.auth is None:
+            raise CredentialMissing
+        return True
 
 
 class BearerAuthentication(BaseAuthentication, ABC):

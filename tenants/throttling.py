@@ -1,5 +1,6 @@
 """How often one client may call, counted in the cache that all processes share."""
 
+import ipaddress
 import math
 from typing import Any
 
@@ -11,7 +12,8 @@ class ClientThrottle(ScopedRateThrottle):
     """The rate of the view's `throttle_scope`, per client address and key.
 
     The address is the connection's, or as many proxies back as `PROXY_HOPS` says: a header that
-    anyone can write must not make anyone a new client.
+    anyone can write must not make anyone a new client. Of IPv6 its first 64 bits count, as a
+    client may choose the others (RFC 4291 §2.5.4).
     """
 
     num_requests: int
@@ -34,3 +36,12 @@ class ClientThrottle(ScopedRateThrottle):
     def get_cache_key(self, request: Request, view: Any) -> str:
         key = getattr(request.auth, "pk", "")
         return f"throttle:{self.scope}:{key}:{self.get_ident(request)}"
+
+    def get_ident(self, request: Request) -> str:
+        written: str = super().get_ident(request)
+        try:
+            address = ipaddress.IPv6Address(written)
+        except ValueError:
+            return written
+        # `::ffff:192.0.2.1` is IPv4, of which all would share the network.
+        return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))

@@ -344,6 +344,19 @@ def test_a_bad_request_leaves_the_token_as_it_was(exchange, deliver, checkout, p
     assert checkout.exchanged_at is None
 
 
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [("/api/v1/purchases?" + "a&" * 1001, (400, "parse_error")), ("/api/x/", (404, "not_found"))],
+    ids=["1001_parameters", "no_such_call"],
+)
+def test_what_reaches_no_call_is_answered_in_the_envelope_too(address, kind, client, db):
+    response = client.get(address)
+
+    error = response.json()["error"]
+    assert (response.status_code, error["type"]) == kind
+    assert (error["code"], error["details"]) == (kind[0], {})
+
+
 # --- through a real server: lengths, chunks and connections that break
 
 

@@ -1,5 +1,6 @@
 """Buying on a publisher's site, in a real browser, from the button to what was bought."""
 
+import json
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from playwright.sync_api import expect
 from fulfillment.models import Checkout
 from purchases.models import Entitlement, Purchase
 from tenants.models import Member, MemberSession
+from tests.server import post
 
 pytest_plugins = ["tests.browser"]
 
@@ -286,6 +288,25 @@ def test_a_typed_e_mail_of_a_member_signs_nobody_in_as_them(visitor, new_visitor
     assert not MemberSession.objects.get().authenticated
 
 
+def test_a_link_with_somebody_elses_purchase_signs_no_member_out(
+    visitor, shop, server, sandbox, plan, publishable_key, return_url_of
+):
+    page = visitor.open(shop)
+    buy(page)
+    expect_entitled(page)
+    own = page.evaluate("allegro.member.jwt()")
+    order = json.dumps({"plan": str(plan.id), "return_url": shop, "email": "other@example.com"})
+    headers = {"Authorization": f"Bearer {publishable_key}", "Content-Type": "application/json"}
+    opened = json.loads(post(f"{server.url}/api/checkout/sessions", order, headers).body)["url"]
+    sandbox.pay(opened.rpartition("/")[2], email="other@example.com")
+
+    page = visitor.open(return_url_of(opened))
+
+    expect(page.locator("#notice")).to_have_text("Thank you! You bought Monthly.")
+    assert events_on(page) == COMPLETED[:2]
+    assert page.evaluate("allegro.member.jwt()") == own
+
+
 def test_a_plan_that_is_not_for_sale_says_so_on_the_page(visitor, shop):
     visitor.expects("status of 404")
     page = visitor.open(shop)
@@ -319,6 +340,17 @@ def test_a_checkout_that_cannot_be_opened_can_be_tried_again(visitor, shop, sand
     go_to_pay(page)
 
     expect(page.get_by_label("E-mail")).to_be_visible()
+
+
+def test_the_buyer_comes_back_to_where_a_single_page_site_had_moved_on_to(
+    visitor, shop, return_url_of
+):
+    page = visitor.open(shop)
+    page.evaluate("history.pushState(null, '', '/articles/5?from=home#comments')")
+
+    go_to_pay(page)
+
+    assert return_url_of(page.url).startswith(f"{shop}/articles/5?from=home&allegro_")
 
 
 # --- the member's token
@@ -422,10 +454,16 @@ def test_a_callback_runs_whether_pushed_before_or_after_the_sdk(
     assert events_on(page) == ["ready"]
 
 
-def test_a_browser_without_storage_buys_and_sees_it(visitor, shop):
-    visitor.context.add_init_script(
-        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } });"
-    )
+NO_STORAGE = {
+    "denied": "Object.defineProperty(window, 'localStorage', { get() { throw new Error(); } });",
+    # As in Safari's private windows once, and where other scripts have filled it.
+    "full": "Storage.prototype.setItem = () => { throw new Error(); };",
+}
+
+
+@pytest.mark.parametrize("why", NO_STORAGE)
+def test_a_browser_without_storage_buys_and_sees_it(why, visitor, shop):
+    visitor.context.add_init_script(NO_STORAGE[why])
     page = visitor.open(shop)
 
     buy(page)

@@ -135,6 +135,19 @@ def test_the_address_is_https_where_it_counts(doctor, settings, url, is_live, le
     assert levels(doctor("address")) == [level]
 
 
+@pytest.mark.parametrize(
+    ("hops", "is_https", "level"), [(0, True, "warning"), (1, True, "ok"), (0, False, "ok")]
+)
+def test_behind_a_proxy_the_callers_are_told_apart(doctor, settings, hops, is_https, level):
+    settings.IS_HTTPS = is_https
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": hops}
+
+    ((found, text),) = doctor("rate limits")
+
+    assert found == level
+    assert ("Set PROXY_HOPS" in text) == (level == "warning")
+
+
 @pytest.mark.parametrize("token", ["", "short"])
 def test_monitoring_needs_a_token(doctor, settings, token):
     settings.METRICS_TOKEN = token

@@ -590,7 +590,7 @@ def test_a_key_that_is_not_active_yet_is_not_accepted(forge, entitlements):
     assert_refused(entitlements(token))
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic eDp5"])
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", "Basic eDp5", "sk_x"])
 def test_no_token_is_a_401_in_the_envelope(client, db, authorization):
     headers = {"Authorization": authorization} if authorization is not None else {}
 
@@ -598,6 +598,7 @@ def test_no_token_is_a_401_in_the_envelope(client, db, authorization):
 
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "not_authenticated"
+    assert "`Authorization: Bearer …`" in answer.json()["error"]["message"]
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -587,7 +588,7 @@ def test_no_page_shows_a_secret(admin_client, registered, endpoint):
 def test_a_worker_that_dies_before_noting_makes_another_send_again(event, receiver, clock):
     notifications.collect()
     # What the database holds when a worker was killed after sending: its claim, and no result.
-    (claimed,) = notifications._claim(1, besides=())
+    (claimed,) = notifications._claim(1, besides=(), held=Counter())
     notifications._send(claimed)
     assert work() == 0
     clock.shift(timedelta(seconds=61))
@@ -600,7 +601,7 @@ def test_a_worker_that_dies_before_noting_makes_another_send_again(event, receiv
 
 def test_a_late_failure_does_not_undo_a_success(event, receiver, clock):
     notifications.collect()
-    (claimed,) = notifications._claim(1, besides=())
+    (claimed,) = notifications._claim(1, besides=(), held=Counter())
     clock.shift(timedelta(seconds=61))
     work()
 
@@ -684,6 +685,28 @@ def test_a_slow_endpoint_does_not_hold_up_the_others(tenant, endpoint, receiver,
         receiver.may_answer.set()
         worker.join()
     assert receiver.ids == [f"msg_{event.id}" for event in events]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tenant_with_many_slow_endpoints_does_not_hold_up_another(tenant, receiver, settings):
+    rival = Tenant.objects.create(slug="rival", name="Rival Daily")
+    for _ in range(notifications.THREADS):
+        endpoints.create_endpoint(rival, receiver.url)
+    happen(rival)
+    notifications.collect()
+    receiver.may_answer.clear()
+    with running_receiver() as other:
+        endpoints.create_endpoint(tenant, other.url)
+        happen(tenant)
+        notifications.collect()
+        worker = threading.Thread(target=closing(notifications.deliver_due))
+        worker.start()
+        try:
+            await_condition(lambda: other.received)
+        finally:
+            receiver.may_answer.set()
+            worker.join()
+    assert len(receiver.received) == notifications.THREADS
 
 
 def await_condition(holds):

@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 
 pytest_plugins = ["tests.browser"]
 
-TEXT = (Path(__file__).parent.parent / "docs/api.md").read_text()
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = (DOCS / "api.md").read_text()
 
 
 @pytest.fixture
@@ -72,17 +73,34 @@ def test_the_document_names_only_calls_that_exist(described):
     assert named <= set(described["paths"])
 
 
-def test_the_documents_table_has_each_error_of_the_servers_calls(operations):
-    rows = re.findall(r"^\| [\d, ]+ \| (`.*?`) \|", TEXT, re.MULTILINE)
-    named = {kind for row in rows for kind in re.findall(r"`(\w+)`", row)}
-    ours = {
+def errors_in(text):
+    """The `type` values in the text's table of errors."""
+    rows = re.findall(r"^\| [\d, ]+ \| (`.*?`) \|", text, re.MULTILINE)
+    return {kind for row in rows for kind in re.findall(r"`(\w+)`", row)}
+
+
+def errors_of(operations, scheme):
+    return {
         kind
         for operation in operations.values()
-        if operation.get("security") == [{"secretKey": []}]
+        if operation.get("security") == [{scheme: []}]
         for kind in types_of(operation)
     }
 
-    assert named == ours
+
+def test_the_documents_table_has_each_error_of_the_servers_calls(operations):
+    assert errors_in(TEXT) == errors_of(operations, "secretKey")
+
+
+def test_the_documents_table_has_each_error_that_a_site_can_act_on(operations):
+    # What the SDK never provokes, or mends by itself.
+    others = {
+        *("error", "invalid_member_token", "invalid_request", "not_acceptable"),
+        *("not_authenticated", "parse_error", "unsupported_media_type"),
+    }
+    named = errors_in((DOCS / "integrating.md").read_text())
+
+    assert named == errors_of(operations, "publishableKey") - others
 
 
 def test_the_page_shows_the_calls_without_a_complaint(visitor, server):

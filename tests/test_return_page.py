@@ -163,6 +163,19 @@ def test_an_expired_checkout_can_be_started_again(visitor, start, sandbox, retur
 # --- nothing that can be confirmed here
 
 
+def test_a_refusal_that_is_not_about_the_payment_says_nothing_of_the_payment(visitor, pay, tenant):
+    visitor.expects("status of 401")
+    held = visitor.hold("**/api/purchases/exchange")
+    page = visitor.open(pay())
+    expect(page.get_by_role("heading")).to_have_text("Confirming your payment")
+    tenant.is_active = False
+    tenant.save()
+
+    held.pop().continue_()
+
+    expect_state(page, "We could not check your payment")
+
+
 def test_a_token_that_was_used_before_says_that_the_purchase_stands(visitor, pay):
     visitor.expects("status of 410")
     url = pay()
@@ -261,6 +274,7 @@ def test_the_page_of_an_unknown_or_disabled_tenant_is_not_found(client, tenant):
 
     assert client.get("/purchase/return?tenant=acme").status_code == 404
     assert client.get("/purchase/return").status_code == 404
+    assert client.get("/purchase/return?tenant=acme%00").status_code == 404
 
 
 # --- the script

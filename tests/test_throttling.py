@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from django.core.cache import cache
+from django.db import connection
 from django.utils import timezone
 
 from fulfillment.models import StripeEvent
@@ -78,6 +79,36 @@ def test_one_clients_calls_are_not_anothers(call):
     use_up(call, path, body, limit)
 
     assert call(path, body, address="192.0.2.2").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "is_one_client"),
+    [
+        ("2001:db8::1", "2001:db8:0:0:ffff::2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+    ],
+)
+def test_who_may_choose_an_address_of_a_network_is_one_client(call, one, another, is_one_client):
+    path, body, limit, status = CHECKOUT
+    use_up(call, path, body, limit, address=one)
+
+    assert call(path, body, address=another).status_code == (429 if is_one_client else status)
+
+
+def test_a_crowd_of_clients_frees_nobody(call):
+    path, body, limit, _ = CHECKOUT
+    use_up(call, path, body, limit)
+    soon = connection.ops.adapt_datetimefield_value(timezone.now() + timedelta(minutes=1))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO allegro_cache (cache_key, value, expires) VALUES (%s, '', %s)",
+            [(f"some client {number}", soon) for number in range(1000)],
+        )
+    call(path, body, address="192.0.2.2")
+
+    assert call(path, body).status_code == 429
 
 
 def test_calls_to_one_tenant_are_not_calls_to_another(call, other_account):

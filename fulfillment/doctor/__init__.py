@@ -12,7 +12,13 @@ from fulfillment.doctor import deliveries, deployment, storage, stripe_side
 from fulfillment.doctor.findings import Finding, ok, problem
 from fulfillment.doctor.self_test import self_test
 
-SETTINGS = (deployment.system_checks, deployment.address, deployment.monitoring, stripe_side.keys)
+SETTINGS = (
+    deployment.system_checks,
+    deployment.address,
+    deployment.proxies,
+    deployment.monitoring,
+    stripe_side.keys,
+)
 DATABASE = (
     storage.database_settings,
     storage.clock,

@@ -36,6 +36,19 @@ def address() -> Iterator[Finding]:
         yield warning("address", "ALLEGRO_URL is not https.", remedy)
 
 
+def proxies() -> Iterator[Finding]:
+    hops = settings.REST_FRAMEWORK["NUM_PROXIES"]
+    if hops or not settings.IS_HTTPS:
+        yield ok("rate limits", f"They are per address, {hops} proxies away (PROXY_HOPS).")
+        return
+    yield warning(
+        "rate limits",
+        "ALLEGRO_URL is https, so a proxy stands in front, but PROXY_HOPS is 0: all callers "
+        "count as one, and soon they are all turned away.",
+        "Set PROXY_HOPS to how many proxies in front add to X-Forwarded-For.",
+    )
+
+
 def monitoring() -> Iterator[Finding]:
     if len(settings.METRICS_TOKEN) >= MIN_TOKEN_LENGTH:
         yield ok("monitoring", "/metrics and /health/webhooks ask for METRICS_TOKEN.")

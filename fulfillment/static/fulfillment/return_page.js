@@ -1,15 +1,15 @@
 // The hosted return page: shows what client.js finds out about the purchase.
 "use strict";
 
+// Any other reason, such as an error of the server's, says nothing about the payment.
 const REASONS = {
+  payment_failed: "failed",
   canceled: "canceled",
   expired: "expired",
   token_expired: "old",
   token_used: "used",
   invalid_token: "elsewhere",
   member_disabled: "disabled",
-  network: "unreachable",
-  stripe_unavailable: "unreachable",
 };
 const RETRY = ["processing", "elsewhere", "unreachable"];
 // client.js asks on for minutes; people should hear of trouble sooner.
@@ -61,7 +61,7 @@ window.addEventListener("allegro:purchase:completed", ({ detail }) => {
   show("completed");
 });
 window.addEventListener("allegro:purchase:processing", () => show("processing"));
-window.addEventListener("allegro:purchase:failed", ({ detail }) => show(REASONS[detail.reason] || "failed"));
+window.addEventListener("allegro:purchase:failed", ({ detail }) => show(REASONS[detail.reason] || "unreachable"));
 window.addEventListener("allegro:ready", () => {
   const canceled = new URL(location.href).searchParams.has("allegro_purchase_canceled");
   if (!token && !canceled && !window.allegro.purchase.validation) show("unknown");
