@@ -162,7 +162,9 @@ def test_a_worker_says_that_stripe_fails_and_goes_on_once_it_does_not(deployment
     ask_again(deployment)
 
     wait_until(lambda: status_of(body) == "paid", timeout=RECOVERY_TIMEOUT)
-    wait_until(lambda: not Reconciliation.objects.exclude(error="").exists())
+    wait_until(
+        lambda: not Reconciliation.objects.exclude(error="").exists(), timeout=RECOVERY_TIMEOUT
+    )
     assert Purchase.objects.latest("fulfilled_at").fulfilled_by == "sweep"
 
 

@@ -61,10 +61,10 @@ def test_it_retries_what_failed(environ, failed):
 def test_it_drains_the_spool(environ, checkout, paid_event):
     with running_worker(environ):
         spool.store(json.dumps(paid_event).encode())
-        wait_until(Purchase.objects.exists)
+        wait_until(lambda: not spool.measure().files)
 
     assert StripeEvent.objects.get().channel == "spool"
-    assert spool.measure().files == 0
+    assert Purchase.objects.get().status == "paid"
 
 
 def test_it_is_seen_while_it_lives_and_says_goodbye(environ, db):

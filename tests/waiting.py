@@ -3,7 +3,7 @@
 import time
 
 
-def wait_until(condition, *, timeout=15):
+def wait_until(condition, *, timeout=30):
     """Return the condition's first true value; fail if there is none in `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
