@@ -233,6 +233,19 @@ def delivery(allegro):
     return delivery
 
 
+@pytest.fixture
+def drain(running_allegro, settings):
+    """Take in what a busy machine could not within the time that Stripe waits."""
+
+    from fulfillment import spool
+
+    def drain():
+        settings.WEBHOOK_SPOOL_DIR = str(running_allegro[1])
+        spool.drain()
+
+    return drain
+
+
 IMPATIENCE = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET lock_timeout = 100"}
 LOCK = {
     "sqlite": ["BEGIN EXCLUSIVE"],

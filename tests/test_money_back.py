@@ -6,7 +6,6 @@ from itertools import permutations
 import jwt
 import pytest
 
-from fulfillment import spool
 from fulfillment.models import StripeEvent
 from purchases import ledger
 from purchases.models import (
@@ -394,17 +393,6 @@ def test_an_account_that_nobody_connected_is_ignored(deliver, checkout, recorded
 
 
 # --- at the same instant
-
-
-@pytest.fixture
-def drain(running_allegro, settings):
-    """Take in what a busy machine could not within the time that Stripe waits."""
-
-    def drain():
-        settings.WEBHOOK_SPOOL_DIR = str(running_allegro[1])
-        spool.drain()
-
-    return drain
 
 
 def test_sale_and_refund_at_the_same_instant_end_refunded(delivery, drain, open_checkout):
