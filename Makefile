@@ -79,7 +79,7 @@ check: setup ## Lint, format, types, import rules, migrations, compiled requirem
 	$(TEST_SETTINGS) $(BIN)/python manage.py check
 	$(BIN)/python -m pytest -q tests/test_tooling.py -k requirements
 
-bench: setup ## Run the benchmarks (40 minutes); ARGS="--seed 7" repeats one
+bench: setup ## Run the benchmarks (20 minutes); ARGS="--seed 7" repeats one
 	$(BIN)/python -m bench.crash $(ARGS)
 	$(BIN)/python -m bench.kills $(ARGS)
 	$(BIN)/python -m tests.postgres $(BIN)/python -m bench.mixed $(ARGS)
