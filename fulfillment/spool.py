@@ -97,12 +97,14 @@ def drain(limit: int | None = None) -> int:
     """
     fates: Counter[Fate] = Counter()
     with _alone() as is_alone:
-        for path in sorted(_waiting(), key=_turn)[:limit] if is_alone else []:
+        for path in sorted(_waiting(), key=_turn) if is_alone else []:
             fates[_take_in(path)] += 1
-            if fates[Fate.WAITS] == PATIENCE:
+            if fates[Fate.WAITS] == PATIENCE or fates[Fate.TAKEN] == limit:
                 break
         if is_alone:
             _remove_fragments()
+    if fates[Fate.UNREADABLE]:
+        logger.error("spool_unreadable", files=fates[Fate.UNREADABLE])
     return fates[Fate.TAKEN]
 
 
@@ -117,10 +119,11 @@ class Fate(enum.Enum):
 
 def _take_in(path: Path) -> Fate:
     try:
-        inbox.receive(path.read_bytes(), channel=StripeEvent.Channel.SPOOL, received_at=_age(path))
-    except OSError as error:
-        logger.error("spool_unreadable", file=path.name, error=error.strerror)  # noqa: TRY400
+        body = path.read_bytes()
+    except OSError:
         return Fate.UNREADABLE
+    try:
+        inbox.receive(body, channel=StripeEvent.Channel.SPOOL, received_at=_age(path))
     except (DataError, IntegrityError):
         logger.exception("spool_refused", file=path.name)
         _set_aside(path)

@@ -28,8 +28,10 @@ LIFETIME = timedelta(minutes=10)
 
 def may_connect(user: User | AnonymousUser, tenant: Tenant | None) -> bool:
     """Whether the user may connect and disconnect the tenant's account (None: anybody's)."""
-    if user.is_superuser or not user.is_staff:
-        return user.is_superuser and user.is_active
+    if user.is_superuser:
+        return user.is_active
+    if not user.is_staff:
+        return False
     tenants = tenants_of(user)
     if tenants is not None and (tenant is None or tenant not in tenants):
         return False
